@@ -1,0 +1,1 @@
+"""The read path: tail index, planner, block cache, reader and long polls."""

@@ -1,0 +1,1 @@
+"""The write path: accumulator, flush policy, segment upload and the commit queue."""

@@ -1,0 +1,1 @@
+"""One module per Kafka API, named with its key; importing a module registers, advertises and documents it."""

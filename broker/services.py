@@ -1,0 +1,211 @@
+"""What a Kafka handler may use of the agent: small protocols over values, so that handlers know neither store nor database.
+
+The agent (`broker.agent`) builds the implementations from settings; the simulation builds the same ones over a virtual
+clock. Contracts here are kept by the conformance tests of each implementation.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+from uuid import UUID
+
+from catalog.sequence import BatchOutcome
+from schemas.kafka.batch import BatchHeader
+from schemas.settings import Settings
+
+
+class Clock(Protocol):
+    """Time as a component. `now_ms` is wall time (Unix ms); `monotonic` is seconds for durations."""
+
+    def now_ms(self) -> int:
+        """Unix milliseconds."""
+        ...
+
+    def monotonic(self) -> float:
+        """Seconds that never go back."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class TopicView:
+    """One live topic as an agent knows it. `config` holds only what was set; defaults come from schemas.topic_config."""
+
+    topic: int
+    topic_id: UUID
+    name: str
+    shards: int
+    config: Mapping[str, str]
+    message_max_bytes: int
+    append_time: bool
+    compacted: bool
+    timestamp_before_max_ms: int
+    timestamp_after_max_ms: int
+
+
+@dataclass(slots=True)
+class Append:
+    """One verified record batch on its way into a segment. `done` is called exactly once, on the loop, and never raises."""
+
+    topic: int
+    topic_id: UUID
+    shard: int
+    records: memoryview
+    """The batch's bytes; the writer keeps a reference, so the buffer must not be reused by the connection."""
+    header: BatchHeader
+    append_time: bool
+    connection: int
+    """Order matters within one connection: when a batch fails, later ones of the same connection in flight fail too."""
+    done: Callable[[BatchOutcome], None]
+
+
+class Writer(Protocol):
+    """The write path of an agent."""
+
+    def append(self, items: Sequence[Append]) -> None:
+        """Take over batches of one Produce request, in order. Never blocks, never raises; failures reach `done` as error codes."""
+        ...
+
+    @property
+    def full(self) -> bool:
+        """True while unflushed bytes are at their bound: connections stop reading."""
+        ...
+
+    def when_room(self, resume: Callable[[], None]) -> None:
+        """Call `resume` once when there is room again."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class FetchPart:
+    """One partition of a Fetch request, resolved to internal numbers."""
+
+    topic: int
+    shard: int
+    offset: int
+    max_bytes: int
+
+
+@dataclass(slots=True)
+class FetchedPart:
+    """One partition's answer: whole batches with patched headers. `error` is a Kafka code; offsets are -1 on error."""
+
+    error: int
+    high_watermark: int
+    last_stable_offset: int
+    log_start: int
+    records: Sequence[bytes | bytearray | memoryview]
+    bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class OffsetAnswer:
+    """One answer of ListOffsets: Kafka error, offset and timestamp (-1 where not known)."""
+
+    error: int
+    offset: int
+    timestamp: int
+
+
+class Reader(Protocol):
+    """The read path of an agent."""
+
+    def fetch_now(self, parts: Sequence[FetchPart], min_bytes: int, max_bytes: int) -> list[FetchedPart] | None:
+        """The answer where it can be given from memory at once (tail index and cache) and min_bytes is met; else None."""
+        ...
+
+    async def fetch(
+        self, parts: Sequence[FetchPart], *, max_wait_ms: int, min_bytes: int, max_bytes: int
+    ) -> list[FetchedPart]:
+        """Answers in the order of `parts`; waits up to max_wait_ms for min_bytes (KIP-74: the first non-empty partition
+        always gets one whole batch, whatever the limits)."""
+        ...
+
+    async def list_offsets(self, queries: Sequence[tuple[int, int, int]]) -> list[OffsetAnswer]:
+        """(topic, shard, timestamp or -1 latest, -2/-4 earliest, -3 max timestamp, -5 tiered) from a database read begun
+        after this call; by timestamp the records are looked at in a bounded worker."""
+        ...
+
+
+class Topics(Protocol):
+    """Topics as the agent knows them: a cache in front of the database. Lookups by name or id may be stale; `fresh` is not."""
+
+    def by_name(self, name: str) -> TopicView | None:
+        """Cached view, or None where not known here (call `fresh`)."""
+        ...
+
+    def by_id(self, topic_id: UUID) -> TopicView | None:
+        """Cached view, or None where not known here (call `fresh`)."""
+        ...
+
+    async def fresh(self, names: Sequence[str] = (), ids: Sequence[UUID] = ()) -> None:
+        """Read the named topics from the database now and update the cache (drops what is gone)."""
+        ...
+
+    async def all(self) -> list[TopicView]:
+        """Every live topic, sorted by name, read now."""
+        ...
+
+    async def create(self, name: str, shards: int, config: Mapping[str, str]) -> TopicView:
+        """Create a topic with its shards and reserved table names. Raises catalog.topics.TopicExists, TableNameTaken."""
+        ...
+
+    async def delete(self, topic: TopicView) -> None:
+        """Delete a topic: its name is free at once; its rows and bytes are reclaimed later."""
+        ...
+
+    async def set_config(self, topic: TopicView, config: Mapping[str, str]) -> None:
+        """Replace a topic's own settings."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class BrokerView:
+    """One live agent as clients see it."""
+
+    broker_id: int
+    host: str
+    port: int
+    zone: str
+
+
+class Cluster(Protocol):
+    """Who is there."""
+
+    @property
+    def cluster_id(self) -> str:
+        """The cluster's id, as in bucket and database."""
+        ...
+
+    @property
+    def self_view(self) -> BrokerView:
+        """This agent."""
+        ...
+
+    def brokers(self) -> Sequence[BrokerView]:
+        """Live agents, by broker id, this one among them; cached, refreshed every few seconds."""
+        ...
+
+
+class ProducerIds(Protocol):
+    """Where producer ids come from: blocks of the database counter, never issued twice."""
+
+    async def issue(self) -> int:
+        """A fresh producer id."""
+        ...
+
+
+@dataclass(slots=True)
+class Services:
+    """Everything a handler may use."""
+
+    settings: Settings
+    clock: Clock
+    rng: random.Random
+    cluster: Cluster
+    topics: Topics
+    writer: Writer
+    reader: Reader
+    producer_ids: ProducerIds

@@ -1,0 +1,1 @@
+"""The command: wiring of an agent from settings, command line, demo, simulator and benchmarks."""

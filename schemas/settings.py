@@ -1,0 +1,114 @@
+"""Every setting of an agent, with name, unit, default and meaning. Values only: a setting is never a component.
+
+Precedence: flag > environment (`NEVE_` + upper-case name) > `neve.toml` > default; `neve settings` prints the effective
+values with their source. Broker settings keep Kafka's names with dots as underscores.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Literal
+
+from pydantic import Field
+from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, TomlConfigSettingsSource
+
+MIB = 1024 * 1024
+
+
+class Settings(BaseSettings):
+    """Frozen settings of one agent process."""
+
+    model_config = SettingsConfigDict(env_prefix="NEVE_", toml_file="neve.toml", frozen=True, extra="ignore")
+
+    # Where things are
+    data: Path | None = Field(None, description="Embedded mode: one folder for SQLite, objects and tables.")
+    bucket: str | None = Field(None, description="Object store URL, s3://bucket/prefix or file:///path.")
+    metadata: str | None = Field(None, description="Metadata database URL, postgresql://... or sqlite:///path.")
+    kafka: str = Field("127.0.0.1:9092", description="Address of the Kafka listener.")
+    http: str = Field("127.0.0.1:8080", description="Address of the HTTP port (health, metrics, Iceberg REST catalog).")
+    advertise: str | None = Field(None, description="Address told to Kafka clients; the listener's when unset.")
+    roles: str = Field("broker,export", description="Roles of this agent, by comma: broker, export.")
+    zone: str = Field("", description="Availability zone of this agent.")
+    broker_id: int | None = Field(None, description="Broker id; the lowest free one when unset.")
+
+    # S3
+    s3_endpoint: str | None = Field(None, description="Endpoint of an S3-compatible store.")
+    s3_region: str = Field("us-east-1", description="S3 region.")
+    s3_access_key_id: str | None = Field(None, description="Access key; the ambient credentials when unset.")
+    s3_secret_access_key: str | None = Field(None, description="Secret key.")
+    s3_path_style: bool = Field(True, description="Path-style addressing; needed by most S3-compatible stores.")
+    s3_unsigned_payload: bool | None = Field(
+        None, description="Skip hashing bodies for signatures; by default only over TLS, where the transport protects them."
+    )
+    fsync: Literal["always", "never"] = Field(
+        "always", description="Local folder and SQLite: flush files and folders to disk. 'never' can lose acknowledged records."
+    )
+    object_timeout_ms: int = Field(10_000, gt=0, description="Deadline of one object operation.")
+    object_attempts: int = Field(4, gt=0, description="Attempts of one object operation within the commit deadline.")
+
+    # Writing
+    flush_interval_ms: int = Field(250, ge=1, description="A flush is due this long after its first byte.")
+    flush_interval_min_ms: int | None = Field(
+        None, ge=0, description="Least time between the starts of two flushes; 0 on a local folder, 250 on object stores when unset."
+    )
+    flush_bytes: int = Field(8 * MIB, gt=0, description="A flush is due at this many buffered bytes.")
+    flush_shards: int = Field(1000, gt=0, description="A flush is due at this many distinct partitions.")
+    uploads_max: int = Field(8, gt=0, description="Concurrent segment uploads.")
+    unflushed_bytes_max: int = Field(256 * MIB, gt=0, description="Unflushed bytes at which connections stop being read.")
+    commit_group_max: int = Field(64, gt=0, description="Most objects committed in one metadata transaction.")
+    commit_deadline_ms: int = Field(30_000, gt=0, description="Longest wait for an upload and its commit before REQUEST_TIMED_OUT.")
+    epoch_lease_ms: int = Field(30_000, gt=0, description="Lease of an agent epoch, renewed at a third of it.")
+    epoch_rotate_ms: int = Field(600_000, gt=0, description="Agent epochs are rotated this often.")
+    epoch_age_max_ms: int = Field(1_800_000, gt=0, description="Commits under an epoch older than this are refused.")
+    agent_lease_ms: int = Field(15_000, gt=0, description="An agent that hasn't renewed for this long leaves the cluster view.")
+
+    # Reading
+    cache_bytes: int = Field(256 * MIB, gt=0, description="Block cache of an agent.")
+    cache_block_bytes: int = Field(4 * MIB, gt=0, description="Alignment and size of cached blocks.")
+    tail_extents_max: int = Field(100_000, gt=0, description="Extents kept in the tail index of an agent.")
+    cold_reads_max: int = Field(4, gt=0, description="Concurrent object reads of old data.")
+    poll_interval_ms: int = Field(100, gt=0, description="High watermarks of waiting shards are polled this often.")
+    fetch_max_bytes: int = Field(55 * MIB, gt=0, description="Most bytes in one Fetch answer, whatever the client asks.")
+    cold_age_ms: int = Field(60_000, gt=0, description="Objects older than this go through the cold path.")
+
+    # Kafka's own
+    num_partitions: int = Field(1, gt=0, description="Partitions of auto-created topics.")
+    auto_create_topics_enable: bool = Field(True, description="Create unknown topics on Metadata requests that allow it.")
+    message_max_bytes: int = Field(1_048_588, gt=0, description="Largest record batch, unless the topic says otherwise.")
+    socket_request_max_bytes: int = Field(100 * MIB, gt=0, description="Largest request frame.")
+    preauth_request_max_bytes: int = Field(512 * 1024, gt=0, description="Largest frame before authentication.")
+    max_connections: int = Field(10_000, gt=0, description="Connections in all.")
+    max_connections_per_ip: int = Field(10_000, gt=0, description="Connections per client address.")
+    connections_max_idle_ms: int = Field(600_000, gt=0, description="Idle connections are closed after this long.")
+    requests_in_flight_max: int = Field(1000, gt=0, description="Pipelined requests per connection before reading stops.")
+    response_buffer_bytes_max: int = Field(16 * MIB, gt=0, description="Unsent bytes per connection before reading stops.")
+    max_decompressed_message_bytes: int = Field(128 * MIB, gt=0, description="Bound on one batch's decompressed bytes.")
+    partitions_max_per_topic: int = Field(100_000, gt=0, description="Most partitions of one topic.")
+
+    # Export
+    iceberg_exclude: str = Field(
+        r"^(__.*|connect-.*|.*-(changelog|repartition))$", description="Topics whose names match are not mirrored."
+    )
+    export_interval_ms: int = Field(500, gt=0, description="How often the exporter looks for work.")
+    export_chunk_bytes: int = Field(32 * MIB, gt=0, description="Most log bytes decoded into one Parquet file.")
+    export_memory_bytes: int = Field(256 * MIB, gt=0, description="Most log bytes in flight in an exporter.")
+    latest_keys_max: int = Field(100_000, gt=0, description="Most keys of a latest table in the simple way.")
+    export_idle_commit_ms: int = Field(
+        2_000, gt=0, description="A table is committed this long after its last new record, without waiting for iceberg.target.lag.ms."
+    )
+
+    # Shutdown
+    drain_ms: int = Field(20_000, gt=0, description="Longest drain after SIGTERM.")
+    log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="Log level.")
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Flag, environment, file, default: in this order."""
+        return init_settings, env_settings, TomlConfigSettingsSource(settings_cls)
