@@ -1,0 +1,1 @@
+"""Deterministic simulation of a whole cluster: one seed decides order, latency, faults and workload."""
