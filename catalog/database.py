@@ -1,7 +1,15 @@
 """The database port: one small surface over SQLite and PostgreSQL, so that every query above it is written once.
 
-Queries are written with `$1, $2, ...` placeholders and common SQL. Table-valued parameters go through
-`Transaction.rows`, which renders `unnest(...)` on PostgreSQL and `json_each(...)` on SQLite.
+Queries are written with `$1, $2, ...` placeholders and common SQL. What differs is a token in braces:
+
+| token | SQLite | PostgreSQL |
+|---|---|---|
+| `{rows}` | a subselect over the given rows | `unnest(...)` |
+| `{for_update}`, `{for_update:alias}` | nothing: one writer at a time | `FOR UPDATE [OF alias]` |
+| `{now_ms}` | the injected clock | the server's clock, Unix ms |
+| `{blob}` | `BLOB` | `BYTEA` |
+| `{clustered}` | `WITHOUT ROWID` | nothing |
+| `{hot}` | `WITHOUT ROWID` | room on the page for updates in place |
 
 Invariants owned here: a body passed to `transact` is applied wholly or not at all; when `transact` raises
 `CommitUnknown` the caller must find out by reading, and never assume. Bodies may be run again from the start on
@@ -18,7 +26,9 @@ from typing import Any, Literal, Protocol, TypeVar
 
 T = TypeVar("T")
 Row = Sequence[Any]
-ColumnType = Literal["bigint", "integer", "text"]
+ColumnType = Literal["bigint", "integer", "text", "blob"]
+"""Types of `{rows}` columns. `blob` is for `execute_rows` alone: SQLite carries the rows of `fetch_rows` as JSON."""
+Columns = Sequence[tuple[str, ColumnType]]
 
 
 class DatabaseError(Exception):
@@ -52,19 +62,19 @@ class Transaction(Protocol):
         """Run one statement; returns the number of rows changed."""
         ...
 
-    async def fetch_rows(
-        self, sql: str, columns: Sequence[tuple[str, ColumnType]], rows: Sequence[Row], *args: Any
-    ) -> list[Row]:
+    async def fetch_rows(self, sql: str, columns: Columns, rows: Sequence[Row], *args: Any) -> list[Row]:
         """Like `fetch`, with `{rows}` in the SQL standing for a table of `rows` with `columns`.
 
         Placeholders `$1..` refer to `args`. Use as `... FROM {rows} AS r ...`.
         """
         ...
 
-    async def execute_rows(
-        self, sql: str, columns: Sequence[tuple[str, ColumnType]], rows: Sequence[Row], *args: Any
-    ) -> int:
-        """Like `execute`, with `{rows}` standing for a table of `rows`; one round trip however many rows."""
+    async def execute_rows(self, sql: str, columns: Columns, rows: Sequence[Row], *args: Any) -> int:
+        """Like `execute`, with `{rows}` standing for a table of `rows`; one round trip however many rows.
+
+        Each row must be treated by itself (no aggregate, no row seeing another's effect): SQLite runs the statement row
+        by row. Aliases are written `{rows} AS r`; an upsert needs `WHERE true` before `ON CONFLICT`.
+        """
         ...
 
     async def now_ms(self) -> int:

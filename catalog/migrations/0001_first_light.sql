@@ -1,5 +1,5 @@
 -- First light: cluster identity, agents and epochs, topics and shards, objects and extents, producers, leases, ledger.
--- {blob} is BLOB on SQLite and BYTEA on PostgreSQL. Times are Unix milliseconds by the database's clock.
+-- Tokens in braces are explained in catalog/database.py. Times are Unix milliseconds by the database's clock.
 
 CREATE TABLE cluster (
   one INTEGER PRIMARY KEY CHECK (one = 1),
@@ -7,11 +7,13 @@ CREATE TABLE cluster (
   created_ms BIGINT NOT NULL
 );
 
--- Named counters that only grow: 'agent_epoch', 'topic', 'producer_id'.
+-- Named counters that only grow. Taking from one holds its row until the transaction ends, so numbers become visible in order.
 CREATE TABLE counters (
   name TEXT PRIMARY KEY,
   next BIGINT NOT NULL
 );
+INSERT INTO counters (name, next) VALUES
+  ('agent_epoch', 1), ('agent_change', 1), ('topic', 1), ('topic_change', 1), ('producer_id', 1), ('ledger', 1);
 
 -- Live agents, one row per broker id; a row whose lease has run out may be taken over by another instance.
 CREATE TABLE agents (
@@ -41,9 +43,11 @@ CREATE TABLE topics (
   shards INTEGER NOT NULL,
   config TEXT NOT NULL,
   created_ms BIGINT NOT NULL,
-  deleted_ms BIGINT
+  deleted_ms BIGINT,
+  changed BIGINT NOT NULL
 );
 CREATE UNIQUE INDEX topics_live_name ON topics (name) WHERE deleted_ms IS NULL;
+CREATE INDEX topics_changed ON topics (changed);
 
 -- Table names are reserved case-folded when the topic is created, and stay with that topic id for ever.
 CREATE TABLE table_names (
@@ -52,22 +56,27 @@ CREATE TABLE table_names (
   kind TEXT NOT NULL,
   name TEXT NOT NULL
 );
+CREATE INDEX table_names_topic ON table_names (topic);
 
+-- append_ms is the last LogAppendTime given out (-1: none), so that it never goes back.
 CREATE TABLE shards (
   topic BIGINT NOT NULL,
   shard INTEGER NOT NULL,
   high_watermark BIGINT NOT NULL,
   log_start BIGINT NOT NULL,
+  append_ms BIGINT NOT NULL,
   PRIMARY KEY (topic, shard)
-);
+) {hot};
 
+-- The outcome (see catalog/outcomes.py) is set to null when no retry can ask for it any more; the row stays.
 CREATE TABLE objects (
   object_id BIGINT PRIMARY KEY,
   name TEXT NOT NULL,
   bytes BIGINT NOT NULL,
   committed_ms BIGINT NOT NULL,
-  outcome {blob} NOT NULL
+  outcome {blob}
 );
+CREATE INDEX objects_outcome ON objects (committed_ms) WHERE outcome IS NOT NULL;
 
 -- Object ids (epoch << 32 | sequence) that the sweeper is about to delete; a commit that names one is refused.
 CREATE TABLE condemned (
@@ -88,18 +97,18 @@ CREATE TABLE extents (
   timestamp_max BIGINT NOT NULL,
   append_ms BIGINT NOT NULL,
   PRIMARY KEY (topic, shard, offset_next)
-);
+) {clustered};
 
--- Producer state per shard: the last five batches as text `first_sequence:last_sequence:offset:append_ms,...`, oldest first.
+-- Producer state per shard: the last five batches, packed (see catalog/outcomes.py), oldest first.
 CREATE TABLE producers (
   topic BIGINT NOT NULL,
   shard INTEGER NOT NULL,
   producer_id BIGINT NOT NULL,
   producer_epoch INTEGER NOT NULL,
-  batches TEXT NOT NULL,
+  batches {blob} NOT NULL,
   updated_ms BIGINT NOT NULL,
   PRIMARY KEY (topic, shard, producer_id)
-);
+) {hot};
 
 -- Leased jobs: one holder, a fencing epoch that only grows.
 CREATE TABLE leases (
@@ -140,4 +149,5 @@ CREATE TABLE ledger (
   lease_epoch BIGINT NOT NULL,
   created_ms BIGINT NOT NULL
 );
-CREATE INDEX ledger_pending ON ledger (topic, kind, state, shard, offset_first);
+CREATE INDEX ledger_ranges ON ledger (topic, kind, shard, offset_next);
+CREATE INDEX ledger_pending ON ledger (topic, kind, shard, offset_first) WHERE state = 'pending';

@@ -1,0 +1,92 @@
+"""The database port on one SQLite file: WAL, one writer thread, a few reader threads.
+
+Several processes may share the file: writers wait for each other up to the busy timeout, readers never wait. With
+`synchronous=FULL` a commit is on disk before it is answered; `OFF` (for `fsync=never`) can lose acknowledged records.
+Invariant: at most one write transaction of this process is open, and it runs from BEGIN to COMMIT in the writer thread.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import sqlite3
+import time
+from collections.abc import Awaitable, Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from queue import SimpleQueue
+from typing import Literal, TypeVar
+
+from catalog.database import Transaction
+from catalog.sqlite_statements import connect, run_read, run_write
+
+T = TypeVar("T")
+
+
+def _system_now_ms() -> int:
+    return time.time_ns() // 1_000_000
+
+
+class SqliteDatabase:
+    """The port over a file. Open it on any thread; use it from one event loop."""
+
+    dialect: Literal["sqlite", "postgresql"] = "sqlite"
+
+    def __init__(
+        self,
+        path: Path | str,
+        *,
+        synchronous: Literal["FULL", "OFF"] = "FULL",
+        busy_timeout_ms: int = 10_000,
+        readers: int = 4,
+        now_ms: Callable[[], int] = _system_now_ms,
+    ) -> None:
+        self._now_ms = now_ms
+        self._closed = False
+
+        def open_connection() -> sqlite3.Connection:
+            return connect(path, now_ms, synchronous=synchronous, busy_timeout_ms=busy_timeout_ms)
+
+        self._writer = open_connection()
+        self._readers: SimpleQueue[sqlite3.Connection] = SimpleQueue()
+        for _ in range(readers):
+            connection = open_connection()
+            connection.execute("PRAGMA query_only = ON")
+            self._readers.put(connection)
+        self._reader_count = readers
+        self._write_thread = ThreadPoolExecutor(1, "neve-sqlite-write")
+        self._read_threads = ThreadPoolExecutor(readers, "neve-sqlite-read")
+
+    async def transact(self, body: Callable[[Transaction], Awaitable[T]]) -> T:
+        """Run `body` in one serialised write transaction, wholly inside the writer thread."""
+        loop = asyncio.get_running_loop()
+        return await loop.run_in_executor(self._write_thread, run_write, self._writer, self._now_ms, body)
+
+    async def snapshot(self, body: Callable[[Transaction], Awaitable[T]]) -> T:
+        """Run `body` in one consistent read-only snapshot, inside a reader thread."""
+        return await asyncio.get_running_loop().run_in_executor(self._read_threads, self._read, body)
+
+    def _read(self, body: Callable[[Transaction], Awaitable[T]]) -> T:
+        connection = self._readers.get_nowait()  # as many connections as threads: there is always one
+        try:
+            return run_read(connection, self._now_ms, body)
+        finally:
+            self._readers.put(connection)
+
+    async def notify(self, channel: str, payload: str) -> None:
+        """A no-op: other processes poll."""
+
+    async def listen(self, channel: str, on_payload: Callable[[str], None]) -> None:
+        """A no-op: other processes send no hints over SQLite."""
+
+    async def close(self) -> None:
+        """Wait for what runs, then close all connections."""
+        if not self._closed:
+            self._closed = True
+            await asyncio.get_running_loop().run_in_executor(None, self._close)
+
+    def _close(self) -> None:
+        self._write_thread.shutdown()
+        self._read_threads.shutdown()
+        for _ in range(self._reader_count):
+            self._readers.get_nowait().close()
+        self._writer.close()
