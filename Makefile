@@ -1,0 +1,69 @@
+# Two commands set everything up: `make demo` and `make test`. Both install into .venv in this folder, with uv when it is
+# there and pip otherwise; versions and hashes are locked in requirements/.
+SHELL := /bin/sh
+PYTHON ?= $(shell for p in python3.13 python3.12 python3.11 python3; do command -v $$p >/dev/null 2>&1 && $$p -c 'import sys, venv, ensurepip; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))' >/dev/null 2>&1 && { command -v $$p; break; }; done)
+BIN := .venv/bin
+UV := $(shell command -v uv 2>/dev/null)
+ARGS ?=
+export PYTHONSAFEPATH = 1
+
+.PHONY: help demo test check lint types unit bench bench-lake soak planted lock proto clean
+
+help:
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
+
+.venv/bin/python:
+	@if [ -z "$(PYTHON)" ]; then echo "Neve needs Python 3.11 to 3.13 with venv. On bare Debian or Ubuntu: apt-get install -y python3 python3-venv make" >&2; exit 1; fi
+	@echo "creating .venv with $(PYTHON)"
+	@if [ -n "$(UV)" ]; then "$(UV)" venv -q --python "$(PYTHON)" .venv; else "$(PYTHON)" -m venv .venv; fi
+
+.venv/.demo: requirements/demo.txt pyproject.toml | .venv/bin/python
+	@echo "installing what the demo needs (locked in requirements/demo.txt)"
+	@sh tests/install.sh requirements/demo.txt "$(UV)"
+	@touch $@
+
+.venv/.dev: requirements/dev.txt pyproject.toml | .venv/bin/python
+	@echo "installing what the tests need (locked in requirements/dev.txt)"
+	@sh tests/install.sh requirements/dev.txt "$(UV)"
+	@touch .venv/.demo $@
+
+demo: .venv/.demo ## the whole system on embedded defaults, with real data, in a temporary folder (ARGS="--json --keep")
+	@$(BIN)/neve demo $(ARGS)
+
+test: .venv/.dev ## every test that can run on this machine; the rest is skipped and says so
+	$(BIN)/python -m pytest $(ARGS)
+
+lint: .venv/.dev
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+types: .venv/.dev
+	$(BIN)/mypy
+
+unit: .venv/.dev
+	$(BIN)/python -m pytest -q tests/unit
+
+check: lint types unit ## lint, types and quick tests, before a commit
+	$(BIN)/neve simulate --seed 1 --seeds 3
+
+planted: .venv/.dev ## plant each known bug and see that the tests find it
+	$(BIN)/python tests/planted/run.py
+
+bench: .venv/.dev ## side by side with Apache Kafka (needs Java and Maven); writes docs/benchmarks
+	$(BIN)/python -m tests.bench.run $(ARGS)
+
+bench-lake: .venv/.dev ## the export, segment to committed table
+	$(BIN)/python -m tests.bench.bench_export $(ARGS)
+
+soak: .venv/.dev ## what takes longer than CI may: many seeds, many kills; results go to docs/soak.md
+	$(BIN)/python -m tests.soak $(ARGS)
+
+lock: ## lock dependencies again (needs uv)
+	for set in "core:" "lake:--extra lake" "demo:--extra lake --extra demo" "dev:--extra lake --extra demo --extra dev"; do \
+	  uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-emit-find-links --no-annotate --no-header $${set#*:} pyproject.toml -o requirements/$${set%%:*}.txt; done
+
+proto: ## generate schemas/segment_pb2.py again (needs protoc 30 or newer)
+	protoc --python_out=schemas --pyi_out=schemas -Ischemas schemas/segment.proto
+
+clean:
+	rm -rf .venv .mypy_cache .ruff_cache .hypothesis build dist

@@ -1,0 +1,49 @@
+"""`neve query`: one SQL statement over the tables, through the Iceberg REST catalog."""
+
+from __future__ import annotations
+
+import sys
+from enum import StrEnum
+
+import typer
+
+from neve.cli.output import HTTP_OPTION, fail, print_json, print_table
+
+
+class Format(StrEnum):
+    """Result formats."""
+
+    table = "table"
+    csv = "csv"
+    json = "json"
+    arrow = "arrow"
+
+
+def query(
+    sql: str = typer.Argument(..., help="SQL; tables are lake.topics.<topic>, or just topics.<topic>."),
+    format: Format = typer.Option(Format.table, "--format", "-f", help="Result format; arrow is an IPC stream."),
+    http: str = HTTP_OPTION,
+) -> None:
+    """Ask the tables with DuckDB."""
+    try:
+        from lakehouse.query import QueryError, run_query
+    except ModuleNotFoundError as error:
+        fail(f"`neve query` needs the lake packages ({error.name} is missing): pip install 'neve[lake]'")
+    try:
+        table = run_query(sql, http=http)
+    except QueryError as error:
+        fail(str(error))
+    if format is Format.arrow:
+        import pyarrow as pa
+
+        with pa.ipc.new_stream(sys.stdout.buffer, table.schema) as stream:
+            stream.write_table(table)
+    elif format is Format.csv:
+        import pyarrow.csv as pc
+
+        pc.write_csv(table, sys.stdout.buffer)
+    elif format is Format.json:
+        for row in table.to_pylist():
+            print_json(row)
+    else:
+        print_table(table.column_names, [list(row.values()) for row in table.to_pylist()])

@@ -1,0 +1,1 @@
+"""Tests, conformance suites, simulations and benchmarks."""

@@ -1,0 +1,12 @@
+#!/bin/sh
+# install.sh LOCK [UV]: install the locked requirements and this checkout (editable) into .venv, with uv when it is there.
+set -e
+lock=$1
+uv=$2
+if [ -n "$uv" ]; then
+  "$uv" pip install -q --python .venv/bin/python --require-hashes -r "$lock"
+  "$uv" pip install -q --python .venv/bin/python --no-deps -e .
+else
+  .venv/bin/python -m pip install -q --disable-pip-version-check --require-hashes -r "$lock"
+  .venv/bin/python -m pip install -q --disable-pip-version-check --no-deps -e .
+fi
