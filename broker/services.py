@@ -8,13 +8,15 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Protocol
+from dataclasses import dataclass, field
+from typing import Protocol, TypeVar
 from uuid import UUID
 
 from catalog.sequence import BatchOutcome
 from schemas.kafka.batch import BatchHeader
 from schemas.settings import Settings
+
+T = TypeVar("T")
 
 
 class Clock(Protocol):
@@ -197,6 +199,22 @@ class ProducerIds(Protocol):
         ...
 
 
+class Workers(Protocol):
+    """Where work goes that would hold up the loop (looking into records): a few threads, a bounded queue."""
+
+    async def run(self, work: Callable[[], T]) -> T:
+        """The result of `work()`, or its exception."""
+        ...
+
+
+class InlineWorkers:
+    """Workers that work at once on the loop: for the simulation, and where records are small."""
+
+    async def run(self, work: Callable[[], T]) -> T:
+        """`work()`, here and now."""
+        return work()
+
+
 @dataclass(slots=True)
 class Services:
     """Everything a handler may use."""
@@ -209,3 +227,4 @@ class Services:
     writer: Writer
     reader: Reader
     producer_ids: ProducerIds
+    workers: Workers = field(default_factory=InlineWorkers)
