@@ -1,0 +1,137 @@
+"""Everything that clients of one run did and saw, as values: the side structures the checker knows every message from.
+
+Keys are (topic name, partition). Values are unique per message. Times are virtual seconds. A *process* is one incarnation
+of a producer or one assignment of a consumer: order is promised within it and begins anew with the next.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+Key = tuple[str, int]
+
+
+class Message(NamedTuple):
+    """One record as its producer sent it."""
+
+    key: Key
+    value: bytes
+    producer: str
+    number: int
+    """Position in the producer's order on this key."""
+    timestamp: int
+    idempotent: bool
+    ordered: bool
+    """True where the protocol promises order: idempotent, or one request in flight."""
+
+
+class Ack(NamedTuple):
+    """A produce answer without an error. The batch's values took offsets from `offset` on, or so it says."""
+
+    time: float
+    agent: str
+    key: Key
+    values: tuple[bytes, ...]
+    offset: int
+    append_ms: int
+    log_start: int
+
+
+class Refusal(NamedTuple):
+    """A produce answer that says for certain that nothing was written."""
+
+    time: float
+    key: Key
+    values: tuple[bytes, ...]
+    error: int
+
+
+class OrderRefusal(NamedTuple):
+    """An idempotent producer was told 45 or 47 for its oldest unanswered batch, with no other in flight."""
+
+    time: float
+    agent: str
+    key: Key
+    producer: str
+    error: int
+
+
+class Read(NamedTuple):
+    """One record as a consumer got it."""
+
+    offset: int
+    value: bytes
+    timestamp: int
+
+
+class Poll(NamedTuple):
+    """One partition of a Fetch answer. `floor` is the offset behind all that was known written when the request was sent."""
+
+    time: float
+    process: str
+    connection: str
+    key: Key
+    asked: int
+    error: int
+    high_watermark: int
+    log_start: int
+    records: tuple[Read, ...]
+    floor: int
+
+
+class Listing(NamedTuple):
+    """One ListOffsets answer; `which` is -1 (latest) or -2 (earliest). `floor` as in Poll."""
+
+    time: float
+    connection: str
+    key: Key
+    which: int
+    error: int
+    offset: int
+    floor: int
+
+
+@dataclass
+class History:
+    """The record of one run. Lists are in virtual-time order."""
+
+    append_time: dict[Key, bool] = field(default_factory=dict)
+    """Every key, with True where its timestamps are LogAppendTime."""
+    messages: dict[bytes, Message] = field(default_factory=dict)
+    acks: list[Ack] = field(default_factory=list)
+    refusals: list[Refusal] = field(default_factory=list)
+    order_refusals: list[OrderRefusal] = field(default_factory=list)
+    polls: list[Poll] = field(default_factory=list)
+    listings: list[Listing] = field(default_factory=list)
+    floors: dict[Key, int] = field(default_factory=dict)
+
+    def sent(self, message: Message) -> None:
+        """A producer is about to send a message for the first time."""
+        assert message.value not in self.messages, "values must be unique"
+        self.messages[message.value] = message
+
+    def acked(self, ack: Ack) -> None:
+        """A produce answer came."""
+        self.acks.append(ack)
+        if ack.offset >= 0:
+            self._raise_floor(ack.key, ack.offset + len(ack.values))
+
+    def polled(self, poll: Poll) -> None:
+        """A fetch answer came."""
+        self.polls.append(poll)
+        if poll.records:
+            self._raise_floor(poll.key, poll.records[-1].offset + 1)
+
+    def floor(self, key: Key) -> int:
+        """The offset behind everything on `key` that any client knows to be written: to be taken before a request is sent."""
+        return self.floors.get(key, 0)
+
+    def _raise_floor(self, key: Key, offset: int) -> None:
+        if offset > self.floors.get(key, 0):
+            self.floors[key] = offset
+
+    @property
+    def acked_count(self) -> int:
+        """Records acknowledged."""
+        return sum(len(ack.values) for ack in self.acks)
