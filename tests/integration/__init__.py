@@ -1,0 +1,1 @@
+"""Tests with real processes, real clients and real servers."""
