@@ -35,32 +35,59 @@ class Settings(BaseSettings):
     s3_endpoint: str | None = Field(None, description="Endpoint of an S3-compatible store.")
     s3_region: str = Field("us-east-1", description="S3 region.")
     s3_access_key_id: str | None = Field(None, description="Access key; the ambient credentials when unset.")
-    s3_secret_access_key: str | None = Field(None, description="Secret key.")
+    s3_secret_access_key: str | None = Field(None, repr=False, description="Secret key.")
     s3_path_style: bool = Field(True, description="Path-style addressing; needed by most S3-compatible stores.")
     s3_unsigned_payload: bool | None = Field(
-        None, description="Skip hashing bodies for signatures; by default only over TLS, where the transport protects them."
+        None,
+        description="Skip hashing bodies for signatures; by default only over TLS, where the transport protects them.",
     )
     fsync: Literal["always", "never"] = Field(
-        "always", description="Local folder and SQLite: flush files and folders to disk. 'never' can lose acknowledged records."
+        "always",
+        description="Local folder and SQLite: flush files and folders to disk. 'never' can lose acknowledged records.",
     )
     object_timeout_ms: int = Field(10_000, gt=0, description="Deadline of one object operation.")
     object_attempts: int = Field(4, gt=0, description="Attempts of one object operation within the commit deadline.")
+    local_threads: int = Field(4, gt=0, description="Threads for the files of a local folder.")
 
     # Writing
     flush_interval_ms: int = Field(250, ge=1, description="A flush is due this long after its first byte.")
     flush_interval_min_ms: int | None = Field(
-        None, ge=0, description="Least time between the starts of two flushes; 0 on a local folder, 250 on object stores when unset."
+        None,
+        ge=0,
+        description="Least time between the starts of two flushes; 0 on a local folder, 250 on object stores when unset.",
+    )
+    flush_eager_max: int | None = Field(
+        None, ge=1, description="Flushes on their way up to which the next one doesn't wait; 1 on a local folder, uploads_max on object stores when unset."
     )
     flush_bytes: int = Field(8 * MIB, gt=0, description="A flush is due at this many buffered bytes.")
     flush_shards: int = Field(1000, gt=0, description="A flush is due at this many distinct partitions.")
     uploads_max: int = Field(8, gt=0, description="Concurrent segment uploads.")
-    unflushed_bytes_max: int = Field(256 * MIB, gt=0, description="Unflushed bytes at which connections stop being read.")
+    unflushed_bytes_max: int = Field(
+        256 * MIB, gt=0, description="Unflushed bytes at which connections stop being read."
+    )
     commit_group_max: int = Field(64, gt=0, description="Most objects committed in one metadata transaction.")
-    commit_deadline_ms: int = Field(30_000, gt=0, description="Longest wait for an upload and its commit before REQUEST_TIMED_OUT.")
+    commit_deadline_ms: int = Field(
+        30_000, gt=0, description="Longest wait for an upload and its commit before REQUEST_TIMED_OUT."
+    )
     epoch_lease_ms: int = Field(30_000, gt=0, description="Lease of an agent epoch, renewed at a third of it.")
     epoch_rotate_ms: int = Field(600_000, gt=0, description="Agent epochs are rotated this often.")
     epoch_age_max_ms: int = Field(1_800_000, gt=0, description="Commits under an epoch older than this are refused.")
-    agent_lease_ms: int = Field(15_000, gt=0, description="An agent that hasn't renewed for this long leaves the cluster view.")
+    agent_lease_ms: int = Field(
+        15_000, gt=0, description="An agent that hasn't renewed for this long leaves the cluster view."
+    )
+
+    # Metadata database
+    database_writers: int = Field(2, gt=0, description="PostgreSQL: connections for write transactions.")
+    database_readers: int = Field(4, gt=0, description="Connections (SQLite: threads) for read snapshots.")
+    database_connect_timeout_ms: int = Field(5_000, gt=0, description="PostgreSQL: longest wait for a connection.")
+    database_command_timeout_ms: int = Field(10_000, gt=0, description="PostgreSQL: longest statement or lock wait.")
+    database_busy_timeout_ms: int = Field(10_000, gt=0, description="SQLite: longest wait for another process's write.")
+    database_attempts: int = Field(
+        5, gt=0, description="PostgreSQL: runs of one transaction on deadlocks and conflicts."
+    )
+    producer_id_expiration_ms: int = Field(
+        86_400_000, gt=0, description="Idle producers are forgotten after this long."
+    )
 
     # Reading
     cache_bytes: int = Field(256 * MIB, gt=0, description="Block cache of an agent.")
@@ -68,20 +95,30 @@ class Settings(BaseSettings):
     tail_extents_max: int = Field(100_000, gt=0, description="Extents kept in the tail index of an agent.")
     cold_reads_max: int = Field(4, gt=0, description="Concurrent object reads of old data.")
     poll_interval_ms: int = Field(100, gt=0, description="High watermarks of waiting shards are polled this often.")
-    fetch_max_bytes: int = Field(55 * MIB, gt=0, description="Most bytes in one Fetch answer, whatever the client asks.")
+    fetch_max_bytes: int = Field(
+        55 * MIB, gt=0, description="Most bytes in one Fetch answer, whatever the client asks."
+    )
     cold_age_ms: int = Field(60_000, gt=0, description="Objects older than this go through the cold path.")
 
     # Kafka's own
     num_partitions: int = Field(1, gt=0, description="Partitions of auto-created topics.")
-    auto_create_topics_enable: bool = Field(True, description="Create unknown topics on Metadata requests that allow it.")
-    message_max_bytes: int = Field(1_048_588, gt=0, description="Largest record batch, unless the topic says otherwise.")
+    auto_create_topics_enable: bool = Field(
+        True, description="Create unknown topics on Metadata requests that allow it."
+    )
+    message_max_bytes: int = Field(
+        1_048_588, gt=0, description="Largest record batch, unless the topic says otherwise."
+    )
     socket_request_max_bytes: int = Field(100 * MIB, gt=0, description="Largest request frame.")
     preauth_request_max_bytes: int = Field(512 * 1024, gt=0, description="Largest frame before authentication.")
     max_connections: int = Field(10_000, gt=0, description="Connections in all.")
     max_connections_per_ip: int = Field(10_000, gt=0, description="Connections per client address.")
     connections_max_idle_ms: int = Field(600_000, gt=0, description="Idle connections are closed after this long.")
-    requests_in_flight_max: int = Field(1000, gt=0, description="Pipelined requests per connection before reading stops.")
-    response_buffer_bytes_max: int = Field(16 * MIB, gt=0, description="Unsent bytes per connection before reading stops.")
+    requests_in_flight_max: int = Field(
+        1000, gt=0, description="Pipelined requests per connection before reading stops."
+    )
+    response_buffer_bytes_max: int = Field(
+        16 * MIB, gt=0, description="Unsent bytes per connection before reading stops."
+    )
     max_decompressed_message_bytes: int = Field(128 * MIB, gt=0, description="Bound on one batch's decompressed bytes.")
     partitions_max_per_topic: int = Field(100_000, gt=0, description="Most partitions of one topic.")
 
@@ -94,7 +131,9 @@ class Settings(BaseSettings):
     export_memory_bytes: int = Field(256 * MIB, gt=0, description="Most log bytes in flight in an exporter.")
     latest_keys_max: int = Field(100_000, gt=0, description="Most keys of a latest table in the simple way.")
     export_idle_commit_ms: int = Field(
-        2_000, gt=0, description="A table is committed this long after its last new record, without waiting for iceberg.target.lag.ms."
+        2_000,
+        gt=0,
+        description="A table is committed this long after its last new record, without waiting for iceberg.target.lag.ms.",
     )
 
     # Shutdown

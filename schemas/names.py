@@ -1,0 +1,73 @@
+"""Names of topics and of the tables that mirror them. Pure.
+
+`iceberg.table` defaults to `topics.<topic, dots and dashes as _>`. Table names are compared case-folded; names that
+Iceberg engines keep for metadata tables can't be used; a clash is resolved with a short suffix of the topic's id.
+"""
+
+from __future__ import annotations
+
+import re
+from uuid import UUID
+
+NAMESPACE = "topics"
+TOPIC_NAME_MAX = 249
+RESERVED_TABLES = frozenset(
+    """all_data_files all_delete_files all_entries all_files all_manifests data_files delete_files entries files history
+    manifests metadata_log_entries partitions position_deletes properties refs snapshots""".split()
+)
+KIND_SUFFIXES = {"main": "", "dlq": "__dlq", "history": "__history"}
+"""Every topic reserves a name of each kind, so that a later change of its settings never meets a taken one."""
+
+_TOPIC = re.compile(r"^[a-zA-Z0-9._-]+$")
+_TABLE = re.compile(r"^[A-Za-z_][A-Za-z0-9_]*(\.[A-Za-z0-9_]+)*$")
+
+
+class InvalidName(ValueError):
+    """A name that can't be a topic's or a table's; the message says why."""
+
+
+def check_topic_name(name: str) -> None:
+    """Kafka's rules. Raises InvalidName."""
+    if not name:
+        raise InvalidName("the empty string is not allowed as a topic name")
+    if name in (".", ".."):
+        raise InvalidName(f"'{name}' is not allowed as a topic name")
+    if len(name) > TOPIC_NAME_MAX:
+        raise InvalidName(f"a topic name has at most {TOPIC_NAME_MAX} characters, this one has {len(name)}")
+    if not _TOPIC.match(name) or name.endswith("\n"):
+        raise InvalidName(f"topic name {name!r} may hold only ASCII letters and digits, '.', '_' and '-'")
+
+
+def default_table(topic: str) -> str:
+    """The table a topic is mirrored into when nothing else was asked for."""
+    return f"{NAMESPACE}.{topic.replace('.', '_').replace('-', '_')}"
+
+
+def declared_table(value: str) -> str:
+    """The full name that `iceberg.table` declares: in the namespace `topics` unless it names one. Raises InvalidName."""
+    if not _TABLE.match(value) or value.endswith("\n"):
+        raise InvalidName(f"table name {value!r} may hold only ASCII letters, digits and '_', with '.' between levels")
+    name = value if "." in value else f"{NAMESPACE}.{value}"
+    if is_reserved(name):
+        raise InvalidName(f"table name {value!r} is kept by Iceberg for a metadata table")
+    return name
+
+
+def is_reserved(table: str) -> bool:
+    """True where Iceberg engines would read the last level as a metadata table."""
+    return fold(table).rsplit(".", 1)[-1] in RESERVED_TABLES
+
+
+def with_suffix(table: str, topic_id: UUID) -> str:
+    """A table name made unique by the topic's id."""
+    return f"{table}_{topic_id.hex[:8]}"
+
+
+def tables_of(table: str) -> dict[str, str]:
+    """kind -> full name of all the tables that go with a main table."""
+    return {kind: table + suffix for kind, suffix in KIND_SUFFIXES.items()}
+
+
+def fold(table: str) -> str:
+    """The form in which table names are compared."""
+    return table.casefold()
