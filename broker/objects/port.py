@@ -32,6 +32,10 @@ class Unavailable(ObjectStoreError):
     """The store refused or throttled (409, 429, 5xx before effect); safe to retry."""
 
 
+class Refused(ObjectStoreError):
+    """The store refused for good (403, 400, no such bucket): retrying doesn't help, somebody must act on the message."""
+
+
 class OutcomeUnknown(ObjectStoreError):
     """A write timed out or its reply was lost; it may have landed, or may still land later."""
 
@@ -72,7 +76,7 @@ class ObjectStore(Protocol):
         ...
 
     def list(self, prefix: str) -> AsyncIterator[list[ObjectInfo]]:
-        """Pages of objects below `prefix`, sorted by key. A failure raises; a partial listing is never silent."""
+        """Pages of objects below `prefix` (whole segments: `a/b` lists `a/b/c`, not `a/bc`), sorted by key. A failure raises; a partial listing is never silent."""
         ...
 
     async def close(self) -> None:
