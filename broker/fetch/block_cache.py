@@ -1,0 +1,218 @@
+"""Object bytes in memory: bounded, block-aligned, one GET per block however many wait, checked when first read.
+
+Owns: bytes held never exceed `bytes_max` by more than the entry just added; entries own their bytes (no connection's
+receive buffer is kept alive); nothing read from the store is served before its CRC-32C has been checked, and the
+object's own header must name the object that the metadata asked for. The agent's own segments go in when they are
+committed, so tail readers never GET.
+
+Two instances live in an agent: one for recent data, one, smaller and with its own bound on concurrent reads, for old
+data, so that a backfill neither starves nor flushes out the tail.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import OrderedDict
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+from broker.fetch.spans import BadExtent, Span, make_span
+from broker.objects.port import Corrupt, ObjectStore
+from catalog.sequence import Extent
+from schemas.segment import PREFIX_BYTES, SegmentError, head_bytes, parse_segment
+
+BlockKey = tuple[int, int]
+"""(object id, block number); own segments are one entry with block number -1."""
+
+WHOLE = -1
+
+
+class StoredObject(NamedTuple):
+    """Where an object is: its key in the store and its size in bytes."""
+
+    name: str
+    bytes: int
+
+
+class Block:
+    """Bytes `[first, first + len(data))` of an object, and the extents in it that are ready to serve."""
+
+    __slots__ = ("bytes", "checked", "data", "first", "spans")
+
+    def __init__(self, data: bytearray, first: int, *, checked: bool) -> None:
+        self.data = memoryview(data)
+        self.bytes = len(data)
+        self.first = first
+        self.checked = checked
+        self.spans: dict[int, Span] = {}
+
+
+class BlockCache:
+    """See the module. Not thread-safe: it belongs to the loop."""
+
+    def __init__(self, store: ObjectStore, *, bytes_max: int, block_bytes: int, reads_max: int) -> None:
+        self._store = store
+        self._bytes_max = bytes_max
+        self._block_bytes = block_bytes
+        self._reads = asyncio.Semaphore(reads_max)
+        self._blocks: OrderedDict[BlockKey, Block] = OrderedDict()
+        self._loading: dict[BlockKey, asyncio.Task[None]] = {}
+        self.bytes = 0
+        self.hits = 0
+        self.misses = 0
+        self.gets = 0
+
+    def insert_own(self, object_id: int, data: bytearray, first: int, extents: Sequence[Extent]) -> None:
+        """Keep a segment this agent has just committed. `data` is its body, which begins at `first` in the object.
+
+        The cache takes ownership: headers are patched in place, so `data` must not be uploaded again afterwards.
+        """
+        block = Block(data, first, checked=True)
+        for extent in extents:
+            at = extent.byte_first - first
+            block.spans[extent.byte_first] = make_span(block.data[at : at + extent.byte_length], extent, verify=False)
+        self._add((object_id, WHOLE), block)
+
+    def span(self, extent: Extent) -> Span | None:
+        """The extent, ready to serve, if its bytes are in memory. Raises BadExtent where they are not what they should be."""
+        object_id = extent.object_id
+        key = (object_id, WHOLE)
+        block = self._blocks.get(key)
+        if block is None:
+            key = (object_id, extent.byte_first // self._block_bytes)
+            block = self._blocks.get(key)
+            if block is None:
+                self.misses += 1
+                return None
+        span = block.spans.get(extent.byte_first)
+        if span is None:
+            span = self._make(object_id, block, extent)
+            if span is None:
+                self.misses += 1
+                return None
+        self._blocks.move_to_end(key)
+        self.hits += 1
+        return span
+
+    def has(self, extent: Extent) -> bool:
+        """True where all bytes of the extent are in memory."""
+        if (extent.object_id, WHOLE) in self._blocks:
+            return True
+        first, last = self._numbers(extent)
+        return all((extent.object_id, number) in self._blocks for number in range(first, last + 1))
+
+    async def load(self, extent: Extent, stored: StoredObject) -> None:
+        """Bring all blocks of an extent into memory. Raises the store's errors, or Corrupt."""
+        for task in self.start(extent, stored):
+            await asyncio.shield(task)
+
+    def start(self, extent: Extent, stored: StoredObject) -> list[asyncio.Task[None]]:
+        """Begin reading what is missing of an extent; one task per block, shared by all who wait for it."""
+        if (extent.object_id, WHOLE) in self._blocks:
+            return []
+        first, last = self._numbers(extent)
+        tasks: list[asyncio.Task[None]] = []
+        for number in range(first, last + 1):
+            key = (extent.object_id, number)
+            if key in self._blocks:
+                continue
+            task = self._loading.get(key)
+            if task is None:
+                task = asyncio.get_running_loop().create_task(self._load(key, stored))
+                self._loading[key] = task
+                task.add_done_callback(self._loaded(key))
+            tasks.append(task)
+        return tasks
+
+    @property
+    def loading(self) -> int:
+        """Reads running or queued."""
+        return len(self._loading)
+
+    def forget(self, extent: Extent) -> None:
+        """Drop the blocks of an extent that turned out bad, so that the next read asks the store again."""
+        first, last = self._numbers(extent)
+        for number in (WHOLE, *range(first, last + 1)):
+            block = self._blocks.pop((extent.object_id, number), None)
+            if block is not None:
+                self.bytes -= block.bytes
+
+    async def close(self) -> None:
+        """End running reads."""
+        tasks = list(self._loading.values())
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+    def _numbers(self, extent: Extent) -> tuple[int, int]:
+        size = self._block_bytes
+        return extent.byte_first // size, (extent.byte_first + extent.byte_length - 1) // size
+
+    def _loaded(self, key: BlockKey) -> Callable[[asyncio.Task[None]], None]:
+        def done(task: asyncio.Task[None]) -> None:
+            self._loading.pop(key, None)
+            if not task.cancelled():
+                task.exception()  # whoever waits gets it; a readahead that failed is asked again by the reader
+
+        return done
+
+    async def _load(self, key: BlockKey, stored: StoredObject) -> None:
+        object_id, number = key
+        first = number * self._block_bytes
+        length = min(self._block_bytes, stored.bytes - first)
+        if length <= 0:
+            raise Corrupt(f"{stored.name} has {stored.bytes} bytes; the metadata points behind its end")
+        async with self._reads:
+            self.gets += 1
+            data = await self._store.get(stored.name, first, length)
+        if len(data) != length:
+            raise Corrupt(f"{stored.name}: {len(data)} bytes came back for [{first}, {first + length})")
+        if first == 0:
+            _check_head(object_id, stored, data)
+        self._add(key, Block(bytearray(data), first, checked=False))
+
+    def _add(self, key: BlockKey, block: Block) -> None:
+        before = self._blocks.pop(key, None)
+        if before is not None:
+            self.bytes -= before.bytes
+        self._blocks[key] = block
+        self.bytes += block.bytes
+        while self.bytes > self._bytes_max and len(self._blocks) > 1:
+            _, oldest = self._blocks.popitem(last=False)
+            self.bytes -= oldest.bytes
+
+    def _make(self, object_id: int, block: Block, extent: Extent) -> Span | None:
+        """Patch an extent in its block; one that reaches into the next block gets bytes of its own."""
+        at = extent.byte_first - block.first
+        if at < 0:
+            raise BadExtent(f"the extent begins at byte {extent.byte_first}, before the segment's body")
+        data = block.data[at : at + extent.byte_length]
+        if len(data) < extent.byte_length:
+            pieces = [data]
+            first, last = self._numbers(extent)
+            missing = extent.byte_length - len(data)
+            for number in range(first + 1, last + 1):
+                after = self._blocks.get((object_id, number))
+                if after is None:
+                    return None
+                pieces.append(after.data[:missing])
+                missing -= len(pieces[-1])
+            own = bytearray().join(pieces)
+            data = memoryview(own)
+            self.bytes += len(own)
+            block.bytes += len(own)
+        span = make_span(data, extent, verify=not block.checked)
+        block.spans[extent.byte_first] = span
+        return span
+
+
+def _check_head(object_id: int, stored: StoredObject, data: bytes) -> None:
+    """The object's own header, where the first block holds it all, must be whole and name the object asked for."""
+    try:
+        if len(data) < head_bytes(data[:PREFIX_BYTES], stored.bytes):
+            return
+        segment = parse_segment(data, stored.bytes)
+    except SegmentError as error:
+        raise Corrupt(f"{stored.name}: {error}") from error
+    if segment.agent_epoch << 32 | segment.sequence != object_id:
+        raise Corrupt(f"{stored.name} says it is object {segment.agent_epoch}/{segment.sequence}, not {object_id}")

@@ -1,0 +1,82 @@
+"""Put one flight's segment into the store under a live agent epoch.
+
+Owns: an object name is used for one put only (the store's retrying wrapper settles what became of it); the ticket is
+given back when the object can't be committed any more, so that its epoch may be retired.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from typing import NamedTuple, Protocol
+
+from broker.ingest.flight import Flight, Ticket
+from broker.objects.port import ObjectStore
+from broker.services import Clock
+from schemas.segment import BuiltSegment
+
+
+class Tickets(Protocol):
+    """Where object numbers come from (broker.epoch_keeper)."""
+
+    async def acquire(self) -> Ticket:
+        """The next number under the live epoch; waits while there is none."""
+        ...
+
+    def release(self, ticket: Ticket) -> None:
+        """The object is committed, refused or given up."""
+        ...
+
+    async def abandon(self, epoch: int) -> None:
+        """Retire an epoch for good: when this returns, no commit under it can succeed any more."""
+        ...
+
+
+class Uploaded(NamedTuple):
+    """A segment in the store, not yet committed."""
+
+    ticket: Ticket
+    name: str
+    built: BuiltSegment
+
+
+class Uploader:
+    """Names, lays out and stores segments; at most `uploads_max` at a time."""
+
+    def __init__(
+        self,
+        store: ObjectStore,
+        tickets: Tickets,
+        clock: Clock,
+        rng: random.Random,
+        *,
+        cluster_id: str,
+        uploads_max: int,
+    ) -> None:
+        self._store = store
+        self._tickets = tickets
+        self._clock = clock
+        self._rng = rng
+        self._cluster_id = cluster_id
+        self._slots = asyncio.Semaphore(uploads_max)
+        self.running = 0
+
+    async def upload(self, flight: Flight) -> Uploaded:
+        """Store the flight's segment before its deadline. Raises the store's errors or TimeoutError.
+
+        The ticket of a failed upload is released here: its name is never committed, so a late landing is an orphan.
+        """
+        async with asyncio.timeout(max(0.0, flight.deadline_s - self._clock.monotonic())):
+            async with self._slots:
+                ticket = await self._tickets.acquire()
+                try:
+                    return await self._put(flight, ticket)
+                except BaseException:
+                    self._tickets.release(ticket)
+                    raise
+
+    async def _put(self, flight: Flight, ticket: Ticket) -> Uploaded:
+        built = flight.build(self._cluster_id, ticket)
+        name = f"{self._cluster_id}/segments/{ticket.epoch}/{ticket.sequence}-{self._rng.getrandbits(64):016x}"
+        await self._store.put(name, [built.parts[0], flight.body])
+        return Uploaded(ticket, name, built)
