@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal, TypeAlias, TypeVar
 
 import asyncpg
 
@@ -18,7 +18,7 @@ from catalog.postgres_hints import Hints
 from catalog.postgres_statements import CONNECTION_LOST, Conflict, PostgresConnection, PostgresTransaction, translate
 
 T = TypeVar("T")
-Pool = asyncpg.Pool[asyncpg.Record]
+Pool: TypeAlias = "asyncpg.Pool[asyncpg.Record]"
 _BEGIN_WRITE = "BEGIN ISOLATION LEVEL READ COMMITTED"
 _BEGIN_READ = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY"
 _RETRY_PAUSE_S = 0.005

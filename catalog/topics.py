@@ -157,7 +157,7 @@ class TopicStore:
         rows = await self._db.snapshot(
             lambda tx: tx.fetch("SELECT kind, name FROM table_names WHERE topic = $1 ORDER BY kind", topic)
         )
-        return {kind: name for kind, name in rows}
+        return {row[0]: row[1] for row in rows}
 
 
 def _dump(config: Mapping[str, str]) -> str:

@@ -12,8 +12,25 @@ from uuid import UUID
 NAMESPACE = "topics"
 TOPIC_NAME_MAX = 249
 RESERVED_TABLES = frozenset(
-    """all_data_files all_delete_files all_entries all_files all_manifests data_files delete_files entries files history
-    manifests metadata_log_entries partitions position_deletes properties refs snapshots""".split()
+    [
+        "all_data_files",
+        "all_delete_files",
+        "all_entries",
+        "all_files",
+        "all_manifests",
+        "data_files",
+        "delete_files",
+        "entries",
+        "files",
+        "history",
+        "manifests",
+        "metadata_log_entries",
+        "partitions",
+        "position_deletes",
+        "properties",
+        "refs",
+        "snapshots",
+    ]
 )
 KIND_SUFFIXES = {"main": "", "dlq": "__dlq", "history": "__history"}
 """Every topic reserves a name of each kind, so that a later change of its settings never meets a taken one."""
