@@ -93,6 +93,9 @@ class Settings(BaseSettings):
     cache_bytes: int = Field(256 * MIB, gt=0, description="Block cache of an agent.")
     cache_block_bytes: int = Field(4 * MIB, gt=0, description="Alignment and size of cached blocks.")
     tail_extents_max: int = Field(100_000, gt=0, description="Extents kept in the tail index of an agent.")
+    cold_cache_bytes: int = Field(64 * MIB, gt=0, description="Block cache of the cold path, which old data goes through.")
+    hot_reads_max: int = Field(32, gt=0, description="Concurrent object reads of recent data.")
+    readahead_bytes: int = Field(4 * MIB, ge=0, description="Per partition, bytes read ahead of a consumer of old data.")
     cold_reads_max: int = Field(4, gt=0, description="Concurrent object reads of old data.")
     poll_interval_ms: int = Field(100, gt=0, description="High watermarks of waiting shards are polled this often.")
     fetch_max_bytes: int = Field(

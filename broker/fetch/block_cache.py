@@ -54,6 +54,7 @@ class BlockCache:
         self._store = store
         self._bytes_max = bytes_max
         self._block_bytes = block_bytes
+        self.reads_max = reads_max
         self._reads = asyncio.Semaphore(reads_max)
         self._blocks: OrderedDict[BlockKey, Block] = OrderedDict()
         self._loading: dict[BlockKey, asyncio.Task[None]] = {}

@@ -59,6 +59,14 @@ def plan_fetch(parts: Sequence[FetchPart], views: Sequence[ShardView], max_bytes
     return planned, total
 
 
+def freeze(view: ShardView, bytes_max: int) -> ShardView:
+    """The same view over its own copy of the extents that `bytes_max` can need: the index may change under the other."""
+    if view.at >= view.end:
+        return view._replace(extents=(), at=0, end=0)
+    stop, _ = _within(view, bytes_max)
+    return view._replace(extents=view.extents[view.at : stop], at=0, end=stop - view.at)
+
+
 def _within(view: ShardView, limit: int) -> tuple[int, int]:
     """End position and bytes of the extents that are needed to fill `limit`; at least one."""
     at = view.at

@@ -7,7 +7,7 @@ lies inside, so it gets a new one.
 
 from __future__ import annotations
 
-from bisect import bisect_left, bisect_right
+from bisect import bisect_right
 from struct import Struct
 
 from crc32c import crc32c
@@ -34,29 +34,27 @@ class Span:
         self.ends = ends
         self.nexts = nexts
 
-    def cut(self, offset: int, limit: int, whole_first: bool) -> memoryview:
-        """Whole batches from the one that holds `offset`, at most `limit` bytes; with `whole_first` at least one."""
+    def cut(self, offset: int, limit: int, whole_first: bool) -> tuple[memoryview, bool]:
+        """Whole batches from the one that holds `offset`, at most `limit` bytes; with `whole_first` at least one.
+
+        Also tells whether they reach the extent's end: only then may the next extent follow in the same answer.
+        """
         ends = self.ends
         if len(ends) == 1:
-            return self.data if whole_first or ends[0] <= limit else self.data[:0]
+            return (self.data, True) if whole_first or ends[0] <= limit else (self.data[:0], False)
         at = bisect_right(self.nexts, offset)
-        if at == len(ends):
-            return self.data[:0]
+        assert at < len(ends), "the planner picked an extent that holds the offset or follows it"
         start = ends[at - 1] if at else 0
         stop = bisect_right(ends, start + limit, at)
         if stop == at:
             if not whole_first:
-                return self.data[:0]
+                return self.data[:0], False
             stop = at + 1
-        return self.data[start : ends[stop - 1]]
+        return self.data[start : ends[stop - 1]], stop == len(ends)
 
     def batch_at(self, position: int) -> memoryview:
         """The bytes of one batch."""
         return self.data[self.ends[position - 1] if position else 0 : self.ends[position]]
-
-    def position_of(self, offset: int) -> int:
-        """Which batch holds `offset`."""
-        return bisect_left(self.nexts, offset + 1)
 
 
 def make_span(data: memoryview, extent: Extent, *, verify: bool) -> Span:

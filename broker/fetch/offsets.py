@@ -1,0 +1,109 @@
+"""ListOffsets: positions and offsets by timestamp.
+
+Owns: latest and earliest come from a database read begun after the request arrived. By timestamp: the database names
+the first extent whose largest timestamp is late enough, its batch headers narrow it to one batch, and that batch's
+records are looked at in a bounded worker. Source: Kafka's `LogSegment.findOffsetByTimestamp`, KIP-79, KIP-734.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Sequence
+from typing import NamedTuple
+
+import structlog
+
+from broker.fetch.block_cache import StoredObject
+from broker.fetch.spans import BadExtent, Span
+from broker.objects.port import Corrupt, ObjectStoreError
+from broker.services import OffsetAnswer, Workers
+from catalog.database import DatabaseError
+from catalog.sequence import Extent
+from schemas.kafka.batch import BatchHeader, read_header
+
+log = structlog.get_logger(__name__)
+
+LATEST = -1
+EARLIEST = -2
+MAX_TIMESTAMP = -3
+EARLIEST_LOCAL = -4
+LATEST_TIERED = -5
+
+CORRUPT_MESSAGE = 2
+UNKNOWN_TOPIC_OR_PARTITION = 3
+KAFKA_STORAGE_ERROR = 56
+
+NOT_FOUND = OffsetAnswer(0, -1, -1)
+
+
+class Bounds(NamedTuple):
+    """A shard in one snapshot; `extent` is the one a timestamp query needs, None where there is none."""
+
+    high_watermark: int
+    log_start: int
+    extent: Extent | None
+    stored: StoredObject | None
+
+
+FindBounds = Callable[[Sequence[tuple[int, int, int]]], Awaitable[Sequence[Bounds | None]]]
+"""(topic, shard, timestamp or special) -> bounds, all from one snapshot begun after the call; None: no such shard.
+
+For a timestamp >= 0: the first extent at or above the log start with timestamp_max >= timestamp. For -3: the first
+extent with the largest timestamp_max.
+"""
+
+FirstAtLeast = Callable[[memoryview, int], tuple[int, int] | None]
+"""(batch with its real base offset, timestamp) -> (offset, timestamp) of its first record at or after it."""
+
+
+class OffsetFinder:
+    """See the module. `read` brings an extent into memory (the reader's)."""
+
+    def __init__(self, find: FindBounds, first_at_least: FirstAtLeast, workers: Workers) -> None:
+        self._find = find
+        self._first_at_least = first_at_least
+        self._workers = workers
+        self.read: Callable[[Extent, StoredObject | None], Awaitable[Span]] | None = None
+
+    async def find(self, queries: Sequence[tuple[int, int, int]]) -> list[OffsetAnswer]:
+        """One answer per (topic, shard, timestamp); failures are per answer."""
+        try:
+            found = await self._find(queries)
+        except DatabaseError as error:
+            log.warning("offsets could not be read", error=str(error))
+            return [OffsetAnswer(KAFKA_STORAGE_ERROR, -1, -1) for _ in queries]
+        return [await self._answer(query[2], bounds) for query, bounds in zip(queries, found, strict=True)]
+
+    async def _answer(self, timestamp: int, bounds: Bounds | None) -> OffsetAnswer:
+        if bounds is None:
+            return OffsetAnswer(UNKNOWN_TOPIC_OR_PARTITION, -1, -1)
+        if timestamp == LATEST:
+            return OffsetAnswer(0, bounds.high_watermark, -1)
+        if timestamp in (EARLIEST, EARLIEST_LOCAL):
+            return OffsetAnswer(0, bounds.log_start, -1)
+        if timestamp == LATEST_TIERED or bounds.extent is None:
+            return NOT_FOUND
+        try:
+            return await self._by_time(timestamp, bounds.extent, bounds.stored, bounds.log_start)
+        except (ObjectStoreError, DatabaseError, BadExtent, ValueError) as error:
+            log.error("offset by timestamp failed", error=str(error), error_type=type(error).__name__)
+            corrupt = isinstance(error, Corrupt | ValueError)
+            return OffsetAnswer(CORRUPT_MESSAGE if corrupt else KAFKA_STORAGE_ERROR, -1, -1)
+
+    async def _by_time(self, timestamp: int, extent: Extent, stored: StoredObject | None, start: int) -> OffsetAnswer:
+        assert self.read is not None, "the agent wires the reader in"
+        target = extent.timestamp_max if timestamp == MAX_TIMESTAMP else timestamp
+        span = await self.read(extent, stored)
+        for position in range(len(span.ends)):
+            batch = span.batch_at(position)
+            header = read_header(batch)
+            if header.max_timestamp < target or span.nexts[position] <= start:
+                continue
+            found = await self._in_batch(batch, header, target)
+            if found is not None:
+                return OffsetAnswer(0, *found)
+        return NOT_FOUND
+
+    async def _in_batch(self, batch: memoryview, header: BatchHeader, target: int) -> tuple[int, int] | None:
+        if header.append_time:
+            return header.base_offset, header.max_timestamp  # all records of the batch carry the append time
+        return await self._workers.run(lambda: self._first_at_least(batch, target))

@@ -1,0 +1,270 @@
+"""The read path of an agent (services.Reader): from memory at once where possible, else database, store, and waiting.
+
+Owns: OFFSET_OUT_OF_RANGE and "unknown partition" are answered only from a database read begun after the request arrived;
+a missing or corrupt extent fails its partition alone; nothing is skipped: once a partition's answer is cut short inside
+an extent, it ends there.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import structlog
+
+from broker.fetch.block_cache import BlockCache, StoredObject
+from broker.fetch.object_names import ObjectNames
+from broker.fetch.offsets import OffsetFinder
+from broker.fetch.planner import PlannedPart, ShardView, freeze, plan_fetch
+from broker.fetch.shard_reads import Answer, Question, ShardReads
+from broker.fetch.spans import BadExtent, Span
+from broker.fetch.tail_index import TailIndex
+from broker.fetch.waiters import Waiters
+from broker.objects.port import Corrupt, NotFound, ObjectStoreError
+from broker.services import Clock, FetchedPart, FetchPart, OffsetAnswer
+from catalog.database import DatabaseError
+from catalog.sequence import Extent
+from schemas.settings import Settings
+
+log = structlog.get_logger(__name__)
+
+OFFSET_OUT_OF_RANGE = 1
+CORRUPT_MESSAGE = 2
+UNKNOWN_TOPIC_OR_PARTITION = 3
+KAFKA_STORAGE_ERROR = 56
+
+
+class FetchReader:
+    """See the module. Everything shared with the write path and the poller comes in."""
+
+    def __init__(
+        self,
+        index: TailIndex,
+        hot: BlockCache,
+        cold: BlockCache,
+        names: ObjectNames,
+        reads: ShardReads,
+        waiters: Waiters,
+        offsets: OffsetFinder,
+        clock: Clock,
+        settings: Settings,
+    ) -> None:
+        self._index = index
+        self._hot = hot
+        self._cold = cold
+        self._names = names
+        self._reads = reads
+        self._waiters = waiters
+        self._offsets = offsets
+        self._clock = clock
+        self._fetch_max_bytes = settings.fetch_max_bytes
+        self._readahead_bytes = settings.readahead_bytes
+        self.closing = False
+        offsets.read = self.read_extent
+
+    # services.Reader
+
+    def fetch_now(self, parts: Sequence[FetchPart], min_bytes: int, max_bytes: int) -> list[FetchedPart] | None:
+        """The answer if tail index and cache hold all of it and it has `min_bytes`."""
+        views: list[ShardView] = []
+        for part in parts:
+            view = self._known(part)
+            if view is None:
+                return None
+            views.append(view)
+        planned, total = plan_fetch(parts, views, min(max_bytes, self._fetch_max_bytes))
+        if total < min_bytes:
+            return None
+        answer: list[FetchedPart] = []
+        length = 0
+        for part, plan in zip(parts, planned, strict=True):
+            served = self._serve_now(part, plan)
+            if served is None:
+                return None
+            length += served.bytes
+            answer.append(served)
+        return answer if length >= min_bytes else None
+
+    async def fetch(
+        self, parts: Sequence[FetchPart], *, max_wait_ms: int, min_bytes: int, max_bytes: int
+    ) -> list[FetchedPart]:
+        """Answers in the order of `parts`, when there are `min_bytes`, an error, or the time is over."""
+        max_bytes = min(max_bytes, self._fetch_max_bytes)
+        deadline_s = self._clock.monotonic() + max_wait_ms / 1000
+        while True:
+            views, readahead = await self._views(parts)
+            planned, total = plan_fetch(parts, views, max_bytes)
+            left_s = deadline_s - self._clock.monotonic()
+            if total >= min_bytes or left_s <= 0 or self.closing or any(view.error for view in views):
+                return await self._serve(parts, planned, readahead)
+            await self._waiters.wait([(part.topic, part.shard) for part in parts], left_s)
+
+    async def list_offsets(self, queries: Sequence[tuple[int, int, int]]) -> list[OffsetAnswer]:
+        """See broker.fetch.offsets."""
+        return await self._offsets.find(queries)
+
+    # what is known of the shards
+
+    def _known(self, part: FetchPart) -> ShardView | None:
+        """The shard from the tail index, if the index covers the offset."""
+        tail = self._index.tail((part.topic, part.shard))
+        if tail is None or not tail.covers(part.offset):
+            return None
+        return ShardView(tail.high_watermark, tail.log_start, tail.extents, tail.find(part.offset), len(tail.extents))
+
+    async def _views(self, parts: Sequence[FetchPart]) -> tuple[list[ShardView], list[Extent]]:
+        """Each shard from the index where that covers the offset, all others from one read of the database.
+
+        Also returns extents behind the asked ones that a sequential reader will want next.
+        """
+        known = [self._known(part) for part in parts]
+        ask = [at for at, view in enumerate(known) if view is None]
+        if not ask:
+            return [view for view in known if view is not None], []
+        # the index moves on while the database is read: keep what these answers are made of
+        views = [
+            freeze(view, part.max_bytes) if view else _failed(KAFKA_STORAGE_ERROR)
+            for view, part in zip(known, parts, strict=True)
+        ]
+        readahead: list[Extent] = []
+        questions = [
+            Question(parts[at].topic, parts[at].shard, parts[at].offset, parts[at].max_bytes + self._readahead_bytes)
+            for at in ask
+        ]
+        try:
+            answers = await self._reads.ask(questions)
+        except DatabaseError as error:
+            log.warning("shards could not be read", error=str(error))
+            return views, []
+        for at, answer in zip(ask, answers, strict=True):
+            views[at] = self._from_database(parts[at], answer, readahead)
+        return views, readahead
+
+    def _from_database(self, part: FetchPart, answer: Answer | None, readahead: list[Extent]) -> ShardView:
+        """Judge an offset by a snapshot begun after the request: the only place that says "out of range"."""
+        if answer is None:
+            return _failed(UNKNOWN_TOPIC_OR_PARTITION)
+        if not answer.log_start <= part.offset <= answer.high_watermark:
+            return _failed(OFFSET_OUT_OF_RANGE)
+        extents = answer.extents
+        self._names.learn(answer.objects)
+        self._index.seed((part.topic, part.shard), answer.high_watermark, answer.log_start, extents)
+        if part.offset < answer.high_watermark and not (extents and extents[0].offset_first <= part.offset):
+            log.error("no extent holds a committed offset", topic=part.topic, shard=part.shard, offset=part.offset)
+            return _failed(KAFKA_STORAGE_ERROR)
+        readahead.extend(extents)
+        return ShardView(answer.high_watermark, answer.log_start, extents, 0, len(extents))
+
+    # bytes
+
+    def _span(self, extent: Extent) -> Span | None:
+        """The extent from either cache. Raises BadExtent."""
+        return self._hot.span(extent) or self._cold.span(extent)
+
+    def _serve_now(self, part: FetchPart, plan: PlannedPart) -> FetchedPart | None:
+        """One partition from memory alone; None where bytes are missing or bad."""
+        records: list[memoryview] = []
+        limit, whole_first, length = plan.limit, plan.whole_first, 0
+        try:
+            for extent in plan.extents:
+                span = self._span(extent)
+                if span is None:
+                    return None
+                piece, whole = span.cut(part.offset, limit - length, whole_first)
+                if piece:
+                    records.append(piece)
+                    length += len(piece)
+                    whole_first = False
+                if not whole:
+                    break
+        except BadExtent:
+            return None
+        return FetchedPart(0, plan.high_watermark, plan.high_watermark, plan.log_start, records, length)
+
+    async def _serve(
+        self, parts: Sequence[FetchPart], planned: Sequence[PlannedPart], readahead: Sequence[Extent]
+    ) -> list[FetchedPart]:
+        """All partitions: reads of all of them run at once; each fails by itself."""
+        for plan in planned:
+            for extent in plan.extents:
+                self._start(extent)
+        for extent in readahead:
+            if self._cold.loading >= self._cold.reads_max * 2:
+                break
+            self._start(extent)
+        return [await self._serve_part(part, plan) for part, plan in zip(parts, planned, strict=True)]
+
+    async def _serve_part(self, part: FetchPart, plan: PlannedPart) -> FetchedPart:
+        if plan.error:
+            return _error_part(plan.error)
+        served = self._serve_now(part, plan)
+        if served is not None:
+            return served
+        records: list[memoryview] = []
+        limit, whole_first, length = plan.limit, plan.whole_first, 0
+        for extent in plan.extents:
+            try:
+                span = await self._read(extent)
+            except (NotFound, Corrupt, BadExtent, ObjectStoreError, DatabaseError) as error:
+                log.error(
+                    "extent could not be read", topic=part.topic, shard=part.shard, offset=extent.offset_first,
+                    object_id=extent.object_id, error=str(error), error_type=type(error).__name__,
+                )  # fmt: skip
+                if records:
+                    break  # what came before is good; the next fetch begins at the bad extent and says so
+                return _error_part(CORRUPT_MESSAGE if isinstance(error, Corrupt | BadExtent) else KAFKA_STORAGE_ERROR)
+            piece, whole = span.cut(part.offset, limit - length, whole_first)
+            if piece:
+                records.append(piece)
+                length += len(piece)
+                whole_first = False
+            if not whole:
+                break
+        return FetchedPart(0, plan.high_watermark, plan.high_watermark, plan.log_start, records, length)
+
+    async def read_extent(self, extent: Extent, stored: StoredObject | None) -> Span:
+        """One extent, ready to serve. Raises the store's errors, BadExtent, DatabaseError."""
+        if stored is not None:
+            self._names.learn({extent.object_id: stored})
+        return await self._read(extent)
+
+    def _cache_for(self, extent: Extent) -> BlockCache:
+        return self._hot if self._names.recent(extent.object_id) else self._cold
+
+    def _start(self, extent: Extent) -> None:
+        """Begin reading an extent's blocks if its object's name is known."""
+        stored = self._names.get(extent.object_id)
+        if stored is not None and not self._hot.has(extent):
+            self._cache_for(extent).start(extent, stored)
+
+    async def _read(self, extent: Extent) -> Span:
+        """An extent's bytes, from memory or the store; bad bytes are read once more before they are called corrupt."""
+        for attempt in (1, 2):
+            try:
+                span = self._span(extent)
+                if span is None:
+                    span = await self._fetch_extent(extent)
+                return span
+            except (BadExtent, Corrupt):
+                self._hot.forget(extent)
+                self._cold.forget(extent)
+                if attempt == 2:
+                    raise
+        raise AssertionError("unreachable")
+
+    async def _fetch_extent(self, extent: Extent) -> Span:
+        stored = await self._names.find(extent.object_id)
+        cache = self._cache_for(extent)
+        for _ in range(3):  # a small cache may push a block out again before this waiter runs
+            await cache.load(extent, stored)
+            span = cache.span(extent)
+            if span is not None:
+                return span
+        raise ObjectStoreError(f"the cache is too small to hold the blocks of {stored.name}")
+
+
+def _failed(error: int) -> ShardView:
+    return ShardView(-1, -1, (), 0, 0, error)
+
+
+def _error_part(error: int) -> FetchedPart:
+    return FetchedPart(error, -1, -1, -1, (), 0)
