@@ -245,6 +245,15 @@ def timestamps(history: History, rng: random.Random) -> bool:
     return True
 
 
+def corrupt_batch(history: History, rng: random.Random) -> bool:
+    """One batch of a poll has a wrong CRC."""
+    polls = [at for at, poll in enumerate(history.polls) if poll.records]
+    if polls:
+        at = rng.choice(polls)
+        history.polls[at] = history.polls[at]._replace(corrupt=1)
+    return bool(polls)
+
+
 def refused_in_order(history: History, rng: random.Random) -> bool:
     """A producer is told 45 for no reason."""
     found = [message for message in history.messages.values() if message.idempotent]
@@ -275,6 +284,7 @@ PLANTS: dict[str, Plant] = {
         false_out_of_range,
         short_listing,
         timestamps,
+        corrupt_batch,
         refused_in_order,
     )
 }

@@ -297,6 +297,14 @@ def _append_times(index: Index, seen: dict[Key, dict[int, int]]) -> Iterator[str
             yield f"{ack.key} offset {offset}: append time {got}, acknowledged {ack.append_ms}"
 
 
+def corrupt_batch(index: Index) -> Iterator[str]:
+    """A batch was served whose CRC is wrong."""
+    for poll in index.history.polls:
+        index.judged["corrupt_batch"] += poll.batches
+        if poll.corrupt:
+            yield f"{poll.connection} on {poll.key} from {poll.asked}: {poll.corrupt} of {poll.batches} batches are corrupt"
+
+
 def refused_in_order(index: Index) -> Iterator[str]:
     """An idempotent producer that did everything right was told that its sequence or epoch is wrong."""
     index.judged["refused_in_order"] += sum(1 for message in index.history.messages.values() if message.idempotent)
@@ -325,6 +333,7 @@ RULES: dict[str, Callable[[Index], Iterator[str]]] = {
         false_out_of_range,
         short_listing,
         timestamps,
+        corrupt_batch,
         refused_in_order,
     )
 }

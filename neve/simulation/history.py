@@ -78,6 +78,9 @@ class Poll(NamedTuple):
     log_start: int
     records: tuple[Read, ...]
     floor: int
+    batches: int = 1
+    corrupt: int = 0
+    """Whole batches in the answer, and how many of them had a wrong CRC."""
 
 
 class Listing(NamedTuple):
@@ -105,6 +108,10 @@ class History:
     polls: list[Poll] = field(default_factory=list)
     listings: list[Listing] = field(default_factory=list)
     floors: dict[Key, int] = field(default_factory=dict)
+    given_up: int = 0
+    """Messages whose producer stopped asking: nobody knows whether they are written."""
+    errors: dict[str, int] = field(default_factory=dict)
+    """Kafka error codes clients were told, as `api:code`."""
 
     def sent(self, message: Message) -> None:
         """A producer is about to send a message for the first time."""
@@ -122,6 +129,11 @@ class History:
         self.polls.append(poll)
         if poll.records:
             self._raise_floor(poll.key, poll.records[-1].offset + 1)
+
+    def told(self, api: str, error: int) -> None:
+        """A client was told an error."""
+        name = f"{api}:{error}"
+        self.errors[name] = self.errors.get(name, 0) + 1
 
     def floor(self, key: Key) -> int:
         """The offset behind everything on `key` that any client knows to be written: to be taken before a request is sent."""

@@ -1,0 +1,160 @@
+"""The simulated metadata database: the production SQL on `InlineDatabase`, behind a connection that can fail.
+
+One transaction runs at one virtual instant, on no host: a commit of an agent that was killed, paused or gave up can still
+land. Invariants that must hold at every commit are kept by triggers in the database itself, out of the product's reach:
+no object under an epoch that is dead at that moment, no condemned object, no watermark that goes back, no lost extent.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from typing import Literal, TypeVar
+
+from catalog.database import CommitUnknown, Transaction, Unreachable
+from catalog.inline import InlineDatabase
+from catalog.sqlite_statements import drive
+from neve.simulation.hosts import HOST, Host
+from neve.simulation.store import World
+
+T = TypeVar("T")
+LATENCY_S = (0.0005, 0.006)
+SLOW_S = (0.5, 6.0)
+LATE_S = (0.2, 8.0)
+
+WATCHES = {
+    "dead_epoch": """AFTER INSERT ON main.objects WHEN NOT EXISTS (
+        SELECT 1 FROM main.epochs WHERE epoch = NEW.object_id >> 32 AND retired = 0 AND lease_until_ms >= neve_now_ms())
+        BEGIN INSERT INTO violations VALUES ('dead_epoch', 'object ' || NEW.name || ' was committed under a dead epoch'); END""",
+    "condemned": """AFTER INSERT ON main.objects WHEN EXISTS (
+        SELECT 1 FROM main.condemned WHERE object_id = NEW.object_id)
+        BEGIN INSERT INTO violations VALUES ('condemned', 'object ' || NEW.name || ' was committed, and is condemned'); END""",
+    "watermark_lowered": """AFTER UPDATE ON main.shards
+        WHEN NEW.high_watermark < OLD.high_watermark OR NEW.log_start < OLD.log_start
+        BEGIN INSERT INTO violations VALUES ('watermark_lowered', 'shard ' || NEW.topic || '/' || NEW.shard || ': '
+        || OLD.high_watermark || ' to ' || NEW.high_watermark); END""",
+    "epoch_revived": """AFTER UPDATE ON main.epochs WHEN OLD.retired <> 0 AND NEW.retired = 0
+        BEGIN INSERT INTO violations VALUES ('epoch_revived', 'epoch ' || NEW.epoch || ' was retired and is not any more'); END""",
+    "extent_deleted": """AFTER DELETE ON main.extents
+        BEGIN INSERT INTO violations VALUES ('extent_deleted', 'shard ' || OLD.topic || '/' || OLD.shard || ' offset '
+        || OLD.offset_first); END""",
+}
+
+
+class DatabaseServer:
+    """The one database of a run."""
+
+    def __init__(self, world: World, now_ms: Callable[[], int]) -> None:
+        self.inline = InlineDatabase(now_ms)
+        self.listeners: list[tuple[Host | None, str, Callable[[str], None]]] = []
+        self.world = world
+        self._stopped_until = 0.0
+
+    def watch(self) -> None:
+        """Set the triggers; call once, after the migrations."""
+
+        async def body(tx: Transaction) -> None:
+            await tx.execute("CREATE TEMP TABLE violations (kind TEXT, what TEXT)")
+            for name, text in WATCHES.items():
+                await tx.execute(f"CREATE TEMP TRIGGER watch_{name} {text}")
+
+        drive(self.inline.transact(body))
+
+    def read(self, sql: str, *args: object) -> list[tuple[object, ...]]:
+        """Rows of one query, outside of virtual time: for the checks at the end."""
+
+        async def body(tx: Transaction) -> list[tuple[object, ...]]:
+            return [tuple(row) for row in await tx.fetch(sql, *args)]
+
+        return drive(self.inline.snapshot(body))
+
+    def write(self, body: Callable[[Transaction], Awaitable[T]]) -> T:
+        """One transaction at this instant: for the nemesis."""
+        return drive(self.inline.transact(body))
+
+    def stop(self, seconds: float) -> None:
+        """Let every operation wait for this long (a failover, a checkpoint, a full disk)."""
+        self._stopped_until = max(self._stopped_until, self.world.loop.time() + seconds)
+
+    def wait_s(self) -> float:
+        """Seconds until the database runs again."""
+        return max(0.0, self._stopped_until - self.world.loop.time())
+
+
+class SimDatabase:
+    """The database port of one agent."""
+
+    dialect: Literal["sqlite", "postgresql"] = "sqlite"
+
+    def __init__(self, server: DatabaseServer) -> None:
+        self._server = server
+        self._world = server.world
+
+    def _delays(self) -> tuple[float, float]:
+        there, back = self._world.uniform(LATENCY_S), self._world.uniform(LATENCY_S)
+        if self._world.faults.take("db_slow"):
+            if self._world.rng.random() < 0.5:
+                there += self._world.uniform(SLOW_S)
+            else:
+                back += self._world.uniform(SLOW_S)
+        return there + self._server.wait_s(), back
+
+    async def transact(self, body: Callable[[Transaction], Awaitable[T]]) -> T:
+        """See the port."""
+        take = self._world.faults.take
+        there, back = self._delays()
+
+        def run() -> T:
+            return drive(self._server.inline.transact(body))
+
+        if take("db_refused"):
+            await asyncio.sleep(back)
+            raise Unreachable("simulated: the database refused")
+        if take("db_request_lost"):
+            await asyncio.sleep(there)
+            raise CommitUnknown("simulated: the connection was lost, nothing was committed")
+        if take("db_landed_late"):
+            self._world.at_some_time(run, there + self._world.uniform(LATE_S))
+            await asyncio.sleep(there)
+            raise CommitUnknown("simulated: the connection was lost, the commit lands later")
+        lost = take("db_reply_lost")
+        result = await self._world.ask(run, there, back)
+        if lost:
+            raise CommitUnknown("simulated: the commit landed and its reply was lost")
+        return result
+
+    async def snapshot(self, body: Callable[[Transaction], Awaitable[T]]) -> T:
+        """See the port."""
+        there, back = self._delays()
+        if self._world.faults.take("db_refused"):
+            await asyncio.sleep(back)
+            raise Unreachable("simulated: the database refused")
+        return await self._world.ask(lambda: drive(self._server.inline.snapshot(body)), there, back)
+
+    async def notify(self, channel: str, payload: str) -> None:
+        """See the port: hints may be lost, and some are."""
+        await asyncio.sleep(self._world.uniform(LATENCY_S))
+        for host, wanted, on_payload in self._server.listeners:
+            if wanted == channel and (host is None or host.alive) and self._world.rng.random() < 0.8:
+                self._world.loop.call_later(
+                    self._world.uniform(LATENCY_S),
+                    self._hand,
+                    host,
+                    on_payload,
+                    payload,
+                    context=self._world.loop.world,
+                )
+
+    def _hand(self, host: Host | None, on_payload: Callable[[str], None], payload: str) -> None:
+        token = HOST.set(host)
+        try:
+            self._world.loop.call_soon(on_payload, payload)
+        finally:
+            HOST.reset(token)
+
+    async def listen(self, channel: str, on_payload: Callable[[str], None]) -> None:
+        """See the port."""
+        self._server.listeners.append((HOST.get(), channel, on_payload))
+
+    async def close(self) -> None:
+        """The data stays for the others."""
