@@ -23,6 +23,15 @@ _BEGIN_WRITE = "BEGIN ISOLATION LEVEL READ COMMITTED"
 _BEGIN_READ = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY"
 _RETRY_PAUSE_S = 0.005
 STATEMENTS_CACHED = 256
+# Statements above the port are sets of point lookups. Planning one costs more than running it, so plans are made once;
+# a plan made while a table was empty must not scan it when it has grown.
+_PLANNING = {
+    "plan_cache_mode": "force_generic_plan",
+    "enable_seqscan": "off",
+    "enable_hashjoin": "off",
+    "enable_mergejoin": "off",
+    "jit": "off",
+}
 
 
 class PostgresDatabase:
@@ -57,6 +66,7 @@ class PostgresDatabase:
             "max_cached_statement_lifetime": 0,
             "server_settings": {
                 "application_name": "neve",
+                **_PLANNING,
                 "lock_timeout": str(command_timeout_ms),
                 "statement_timeout": str(2 * command_timeout_ms),
                 "idle_in_transaction_session_timeout": str(2 * command_timeout_ms),
