@@ -295,21 +295,25 @@ def postgres(options: Sequence[str] = ()) -> Iterator[PostgresServer]:
     with work_folder("pg") as folder:
         user = _postgres_user(binaries, folder)
         data = folder / "data"
-        run = {"user": user, "cwd": folder, "check": True, "capture_output": True, "timeout": START_SECONDS}
-        initdb = ["--auth=trust", "--encoding=utf8", "--no-sync", "--locale=C", "-U", "postgres"]
-        subprocess.run([str(binaries / "initdb"), "-D", str(data), *initdb], **run)  # type: ignore[call-overload]
+
+        def run(program: str, *args: str) -> None:
+            # output goes to a file: pg_ctl hands its pipes on to the server, and reading one would never end
+            with (folder / "commands.log").open("ab") as out:
+                argv = [str(binaries / program), "-D", str(data), *args]
+                done = subprocess.run(
+                    argv, user=user, cwd=folder, stdout=out, stderr=out, timeout=START_SECONDS, check=False
+                )
+            if done.returncode:
+                logs = "".join(log.read_text(errors="replace")[-2000:] for log in folder.glob("*log"))
+                raise CounterpartFailed(f"PostgreSQL's {program} {args[-1]} failed: {logs}")
+
+        run("initdb", "--auth=trust", "--encoding=utf8", "--no-sync", "--locale=C", "-U", "postgres")
         flags = [f"-h 127.0.0.1 -p {port} -k {folder}", *(f"-c {option}" for option in options)]
-        start = ["-w", "-l", str(folder / "log"), "-o", " ".join(flags), "start"]
-        # pg_ctl hands its pipes to the server it leaves behind, so its output must not be captured
-        run |= {"capture_output": False, "stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
-        try:
-            subprocess.run([str(binaries / "pg_ctl"), "-D", str(data), *start], **run)  # type: ignore[call-overload]
-        except subprocess.CalledProcessError:
-            raise CounterpartFailed(f"PostgreSQL did not start: {(folder / 'log').read_text()[-2000:]}") from None
+        run("pg_ctl", "-w", "-l", str(folder / "server.log"), "-o", " ".join(flags), "start")
         try:
             yield PostgresServer(port, data, folder)
         finally:
-            subprocess.run([str(binaries / "pg_ctl"), "-D", str(data), "-m", "immediate", "-w", "stop"], **run)  # type: ignore[call-overload]
+            run("pg_ctl", "-m", "immediate", "-w", "stop")
 
 
 @dataclass(frozen=True, slots=True)

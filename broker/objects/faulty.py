@@ -11,6 +11,7 @@ import random
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from dataclasses import dataclass, fields
 
+from broker.objects.keys import check_key
 from broker.objects.port import AlreadyExists, Buffer, ObjectInfo, ObjectStore, OutcomeUnknown, Unavailable
 
 
@@ -69,6 +70,7 @@ class FaultyStore:
 
     async def put(self, key: str, parts: Sequence[Buffer], *, if_absent: bool = True) -> None:
         """See the port."""
+        check_key(key)  # before a fault hides a bug of the caller
         await self._before(f"writing {key}")
         if self._fires("dropped"):
             raise OutcomeUnknown(f"writing {key}: the request was lost on the way")

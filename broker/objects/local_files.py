@@ -38,7 +38,8 @@ class LocalFiles:
         self._flushed: dict[str, None] = {}
         self._temporary = f"{self._base}{TEMPORARY}/"
         # names only have to differ between processes that share the folder, whatever their pids
-        self._names = (f"{secrets.token_hex(8)}-{os.getpid()}-{n}" for n in itertools.count())
+        self._owner = f"{secrets.token_hex(8)}-{os.getpid()}"
+        self._counter = itertools.count()  # its next() is atomic between threads
         os.makedirs(self._temporary, exist_ok=True)
         self._remove_stale()
         if flush:
@@ -95,7 +96,7 @@ class LocalFiles:
         return True
 
     def _link_named(self, path: str, parts: Sequence[Buffer], if_absent: bool) -> bool:
-        temporary = self._temporary + next(self._names)
+        temporary = f"{self._temporary}{self._owner}-{next(self._counter)}"
         fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o644)
         placed = False
         try:

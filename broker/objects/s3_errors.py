@@ -22,6 +22,8 @@ from broker.objects.port import (
 _STATUS = re.compile(r"inner: Status \{\s*status: (\d{3})|non-2xx status code: (\d{3})")
 _KIND = re.compile(r"HttpError \{\s*kind: (\w+)")
 _WRONG_ANSWER = re.compile(r"UnexpectedEof|IncompleteBody|source: NotPartial|source: UnexpectedRange")
+_BARE_REDIRECT = "BareRedirect"
+"""A 301 without a place to go to: the bucket lives in another region."""
 _SLOW_BODY = "RequestTimeout"
 """S3's 400 for a body that arrived too slowly; nothing was stored."""
 
@@ -44,6 +46,8 @@ def failure_of(text: str) -> Failure:
     status = _STATUS.search(text)
     kind = _KIND.search(text)
     code = int(status[1] or status[2]) if status else None
+    if code is None and _BARE_REDIRECT in text:
+        code = 301
     return Failure(code, kind[1] if kind else "", bool(_WRONG_ANSWER.search(text)), _SLOW_BODY in text)
 
 
