@@ -207,7 +207,16 @@ class ExportStore:
         else:
             rows = await self._db.snapshot(lambda tx: tx.fetch(sql + "WHERE topic = $1 ORDER BY kind", topic))
         return [
-            ExportStatus(*row[:6], {int(shard): offset for shard, offset in json.loads(row[6]).items()}, row[7])
+            ExportStatus(
+                row[0],
+                row[1],
+                row[2],
+                row[3],
+                row[4],
+                row[5],
+                {int(shard): offset for shard, offset in json.loads(row[6]).items()},
+                row[7],
+            )
             for row in rows
         ]
 
