@@ -194,7 +194,7 @@ def _sequence_object(
     """
     object_id = facts.object_id
     outcomes: list[BatchOutcome] = []
-    key: ShardKey = (-1, -1)
+    key: ShardKey = (-2, -2)  # no shard, nor the end
     known = changed = False
     high_watermark = log_start = shard_append_ms = -1
     run_count = run_offset = run_byte = run_byte_next = run_append_ms = run_timestamp = -1
