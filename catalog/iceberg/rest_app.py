@@ -117,7 +117,9 @@ class RestCatalog:
         if snapshots == "refs":
             metadata = _referenced_only(metadata)
         # The metadata is passed on as it stands in its file: parsing and printing it again would cost more than reading it.
-        head = json.dumps({"metadata-location": location, "config": self._client_config})
+        # No "config" of the table's own: DuckDB would take endpoint and region there for vended credentials and put them
+        # before the user's secret. /v1/config tells them to the clients that ask for them.
+        head = json.dumps({"metadata-location": location})
         body = head[:-1].encode() + b', "metadata": ' + metadata + b"}"
         return Response(body, media_type="application/json", headers={"etag": f'"{location}:{snapshots}"'})
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import asyncio
 import threading
 import uuid
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,7 +17,7 @@ import requests
 import uvicorn
 from pyiceberg.catalog import Catalog
 from pyiceberg.catalog.rest import RestCatalog
-from pyiceberg.exceptions import ForbiddenError, NoSuchNamespaceError, NoSuchTableError
+from pyiceberg.exceptions import NoSuchNamespaceError, NoSuchTableError
 from starlette.applications import Starlette
 from starlette.routing import Mount
 
@@ -68,7 +68,11 @@ class Served:
 def serving(app: Starlette) -> Iterator[str]:
     """uvicorn in a thread, until the context ends."""
     port = free_port()
-    server = uvicorn.Server(uvicorn.Config(app, host="127.0.0.1", port=port, log_level="warning", lifespan="off"))
+    server = uvicorn.Server(
+        uvicorn.Config(
+            app, host="127.0.0.1", port=port, log_level="warning", lifespan="on", timeout_graceful_shutdown=1
+        )
+    )
     thread = threading.Thread(target=server.run)
     thread.start()
     try:
@@ -108,7 +112,14 @@ def served(settings: Settings, read_bytes: Any, s3: S3Access | None) -> Iterator
     warehouse: Warehouse = warehouse_of(settings, CLUSTER_ID)
     rows: CatalogRows = open_rows(warehouse)
     inner = rest_app(rows, read_bytes, warehouse.client_config)
-    with catalog_of(warehouse, fsync=False) as catalog, serving(Starlette(routes=[Mount("/iceberg", inner)])) as http:
+
+    @asynccontextmanager
+    async def life(app: Starlette) -> AsyncIterator[None]:
+        yield
+        await rows.close()
+
+    outer = Starlette(routes=[Mount("/iceberg", inner)], lifespan=life)
+    with catalog_of(warehouse, fsync=False) as catalog, serving(outer) as http:
         yield Served(http, settings, catalog, s3)
 
 
@@ -162,23 +173,25 @@ def test_pyiceberg_client_reads(lake: Served) -> None:
         client.load_table("topics.nothing")
     with pytest.raises(NoSuchNamespaceError):
         client.list_tables("nothing")
-    with pytest.raises(ForbiddenError, match="read-only"):
+    # the client is told which endpoints there are, and doesn't even ask for others
+    with pytest.raises(NotImplementedError, match="POST /v1"):
         client.create_namespace("mine")
-    with pytest.raises(ForbiddenError, match="read-only"):
+    with pytest.raises(NotImplementedError, match="DELETE /v1"):
         client.drop_table("topics.events")
-    with pytest.raises(ForbiddenError, match="read-only"):
+    with pytest.raises(NotImplementedError, match="POST /v1"):
         table.append(table.scan().to_arrow())
+    assert lake.client().load_table("topics.events").scan().to_arrow().num_rows == 100
 
 
 def test_no_secret_is_told(lake: Served) -> None:
     for path in ("/v1/config?warehouse=neve", "/v1/namespaces/topics/tables/events"):
         answer = requests.get(f"{lake.http}/iceberg{path}", timeout=10)
         assert answer.status_code == 200
-        assert "secret" not in answer.text
+        assert "secret-access-key" not in answer.text
         assert "neve-secret" not in answer.text
-        if lake.s3 is not None:
-            config = answer.json().get("config", answer.json().get("defaults"))
-            assert config["s3.endpoint"] == lake.s3.endpoint
+    if lake.s3 is not None:
+        defaults = requests.get(f"{lake.http}/iceberg/v1/config", timeout=10).json()["defaults"]
+        assert defaults["s3.endpoint"] == lake.s3.endpoint
 
 
 def test_answers_by_the_specification(lake: Served) -> None:
