@@ -82,6 +82,10 @@ class EpochKeeper:
         await self._epochs.retire(epoch)
         self._held.pop(epoch, None)
 
+    async def start(self) -> None:
+        """Take the first epoch. Raises DatabaseError."""
+        await self._issue_if_needed(wait=False)
+
     async def run(self) -> None:
         """Renew, rotate and retire, for ever."""
         while True:

@@ -13,7 +13,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from struct import Struct
-from typing import NamedTuple
+from typing import Any, NamedTuple
 from uuid import UUID
 
 from crc32c import crc32c
@@ -128,7 +128,7 @@ def build_segment(cluster_id: str, agent_epoch: int, sequence: int, runs: Sequen
     )
 
 
-def head_bytes(prefix: Buffer, object_bytes: int, header_bytes_max: int = HEADER_BYTES_MAX) -> int:
+def head_bytes(prefix: Buffer, object_bytes: int | None, header_bytes_max: int = HEADER_BYTES_MAX) -> int:
     """Bytes from the object's start to its body, read from the first 12 bytes. Raises SegmentError."""
     if len(prefix) < PREFIX_BYTES:
         raise SegmentError(f"{len(prefix)} bytes can't hold a segment's {PREFIX_BYTES}-byte prefix")
@@ -136,18 +136,19 @@ def head_bytes(prefix: Buffer, object_bytes: int, header_bytes_max: int = HEADER
     if magic != MAGIC:
         raise SegmentError(f"not a segment: it begins with {bytes(magic)!r}, not {MAGIC!r}")
     body_first: int = PREFIX_BYTES + length + _CRC.size
-    if length > header_bytes_max or body_first > object_bytes:
+    if length > header_bytes_max or (object_bytes is not None and body_first > object_bytes):
         raise SegmentError(
             f"header of {length} bytes doesn't fit the object of {object_bytes} bytes or the limit of {header_bytes_max}"
         )
     return body_first
 
 
-def parse_segment(head: Buffer, object_bytes: int, header_bytes_max: int = HEADER_BYTES_MAX) -> Segment:
+def parse_segment(head: Buffer, object_bytes: int | None, header_bytes_max: int = HEADER_BYTES_MAX) -> Segment:
     """The header of an object of `object_bytes` bytes that begins with `head`. Raises SegmentError.
 
     `head` must reach to the body at least; it may be the whole object. Header CRC, order and bounds of every run are
-    checked; the runs' own bytes are not (see `verify_run`).
+    checked; the runs' own bytes are not (see `verify_run`). Where the object's size isn't known (None) its end isn't
+    checked either.
     """
     body_first = head_bytes(head, object_bytes, header_bytes_max)
     if len(head) < body_first:
@@ -166,13 +167,15 @@ def parse_segment(head: Buffer, object_bytes: int, header_bytes_max: int = HEADE
     )
 
 
-def _entries(header: SegmentHeader, body_first: int, object_bytes: int) -> tuple[RunEntry, ...]:
+def _entries(header: SegmentHeader, body_first: int, object_bytes: int | None) -> tuple[RunEntry, ...]:
     entries: list[RunEntry] = []
     position = body_first
     for entry in header.shards:
         if len(entry.topic_id) != 16:
             raise SegmentError(f"a topic id has {len(entry.topic_id)} bytes, not 16")
-        if body_first + entry.byte_first != position or entry.byte_length > object_bytes - position:
+        if body_first + entry.byte_first != position or (
+            object_bytes is not None and entry.byte_length > object_bytes - position
+        ):
             raise SegmentError(f"the run of shard {entry.shard} lies outside the object or leaves a hole")
         run = RunEntry(
             entry.topic, UUID(bytes=entry.topic_id), entry.shard, position, entry.byte_length, entry.batches,
@@ -180,7 +183,7 @@ def _entries(header: SegmentHeader, body_first: int, object_bytes: int) -> tuple
         )  # fmt: skip
         entries.append(run)
         position += entry.byte_length
-    if position != object_bytes:
+    if object_bytes is not None and position != object_bytes:
         raise SegmentError(f"the object has {object_bytes} bytes, its runs end at {position}")
     return tuple(entries)
 
@@ -208,22 +211,38 @@ def batches_of(run: RunEntry, data: Buffer, at: int) -> Iterator[tuple[int, Batc
         position += header.size
 
 
-def describe_segment(data: Buffer) -> list[str]:
-    """A whole object in words, one line per run and batch, with every checksum recomputed. Raises SegmentError."""
+def summarize(data: Buffer) -> dict[str, Any]:
+    """A whole object as values to print, with every checksum recomputed. Raises SegmentError.
+
+    Keys: cluster_id, agent_epoch, sequence, object_bytes, header_bytes, batches, and `runs`: a list of one dict per run.
+    """
     segment = parse_segment(data, len(data))
-    lines = [
-        f"segment of cluster {segment.cluster_id}, agent epoch {segment.agent_epoch}, sequence {segment.sequence}: "
-        f"{len(data)} bytes, {len(segment.runs)} runs, header CRC right"
-    ]
+    runs: list[dict[str, Any]] = []
     for run in segment.runs:
         verify_run(run, data, run.byte_first)
-        lines.append(
-            f"  topic {run.topic} ({run.topic_id}) shard {run.shard}: bytes {run.byte_first}..{run.byte_first + run.byte_length}, "
-            f"{run.batches} batches, {run.offset_count} offsets, timestamps {run.timestamp_min}..{run.timestamp_max}, CRC {run.crc:08x} right"
+        headers = [header for _, header in batches_of(run, data, run.byte_first)]
+        if len(headers) != run.batches:
+            raise SegmentError(f"shard {run.shard} holds {len(headers)} batches, its entry says {run.batches}")
+        runs.append(
+            {
+                "topic": run.topic,
+                "topic_id": str(run.topic_id),
+                "shard": run.shard,
+                "byte_first": run.byte_first,
+                "byte_length": run.byte_length,
+                "batches": run.batches,
+                "records": sum(header.record_count for header in headers),
+                "timestamp_min": run.timestamp_min,
+                "timestamp_max": run.timestamp_max,
+                "crc": f"{run.crc:08x}",
+            }
         )
-        for position, header in batches_of(run, data, run.byte_first):
-            lines.append(
-                f"    @{position} {header.size} bytes, {header.record_count} records, codec {header.codec}, "
-                f"producer {header.producer_id}/{header.producer_epoch} sequence {header.base_sequence}"
-            )
-    return lines
+    return {
+        "cluster_id": segment.cluster_id,
+        "agent_epoch": segment.agent_epoch,
+        "sequence": segment.sequence,
+        "object_bytes": len(data),
+        "header_bytes": segment.body_first,
+        "batches": sum(run.batches for run in segment.runs),
+        "runs": runs,
+    }

@@ -97,6 +97,10 @@ class Settings(BaseSettings):
     hot_reads_max: int = Field(32, gt=0, description="Concurrent object reads of recent data.")
     readahead_bytes: int = Field(4 * MIB, ge=0, description="Per partition, bytes read ahead of a consumer of old data.")
     cold_reads_max: int = Field(4, gt=0, description="Concurrent object reads of old data.")
+    hint_interval_ms: int = Field(5, gt=0, description="Least time between two hints to other agents about commits.")
+    topic_poll_interval_ms: int = Field(1_000, gt=0, description="Changes of topics by other agents are looked for this often.")
+    record_workers: int = Field(2, gt=0, description="Threads that look into records (ListOffsets by time, compacted topics).")
+    record_work_max: int = Field(64, gt=0, description="Calls that may wait for those threads.")
     poll_interval_ms: int = Field(100, gt=0, description="High watermarks of waiting shards are polled this often.")
     fetch_max_bytes: int = Field(
         55 * MIB, gt=0, description="Most bytes in one Fetch answer, whatever the client asks."

@@ -28,10 +28,10 @@ WHOLE = -1
 
 
 class StoredObject(NamedTuple):
-    """Where an object is: its key in the store and its size in bytes."""
+    """Where an object is: its key in the store, and its size where it is known here."""
 
     name: str
-    bytes: int
+    bytes: int | None = None
 
 
 class Block:
@@ -160,16 +160,14 @@ class BlockCache:
     async def _load(self, key: BlockKey, stored: StoredObject) -> None:
         object_id, number = key
         first = number * self._block_bytes
-        length = min(self._block_bytes, stored.bytes - first)
-        if length <= 0:
-            raise Corrupt(f"{stored.name} has {stored.bytes} bytes; the metadata points behind its end")
         async with self._reads:
             self.gets += 1
-            data = await self._store.get(stored.name, first, length)
-        if len(data) != length:
-            raise Corrupt(f"{stored.name}: {len(data)} bytes came back for [{first}, {first + length})")
+            data = await self._store.get(stored.name, first, self._block_bytes)
+        end = first + len(data) if len(data) < self._block_bytes else None  # a short block is the object's last
+        if stored.bytes is not None and end is not None and end != stored.bytes:
+            raise Corrupt(f"{stored.name} ends at byte {end}, it should have {stored.bytes}")
         if first == 0:
-            _check_head(object_id, stored, data)
+            _check_head(object_id, stored.name, data, stored.bytes or end)
         self._add(key, Block(bytearray(data), first, checked=False))
 
     def _add(self, key: BlockKey, block: Block) -> None:
@@ -207,13 +205,13 @@ class BlockCache:
         return span
 
 
-def _check_head(object_id: int, stored: StoredObject, data: bytes) -> None:
+def _check_head(object_id: int, name: str, data: bytes, object_bytes: int | None) -> None:
     """The object's own header, where the first block holds it all, must be whole and name the object asked for."""
     try:
-        if len(data) < head_bytes(data[:PREFIX_BYTES], stored.bytes):
+        if len(data) < head_bytes(data[:PREFIX_BYTES], object_bytes):
             return
-        segment = parse_segment(data, stored.bytes)
+        segment = parse_segment(data, object_bytes)
     except SegmentError as error:
-        raise Corrupt(f"{stored.name}: {error}") from error
+        raise Corrupt(f"{name}: {error}") from error
     if segment.agent_epoch << 32 | segment.sequence != object_id:
-        raise Corrupt(f"{stored.name} says it is object {segment.agent_epoch}/{segment.sequence}, not {object_id}")
+        raise Corrupt(f"{name} says it is object {segment.agent_epoch}/{segment.sequence}, not {object_id}")

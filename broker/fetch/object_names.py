@@ -1,4 +1,4 @@
-"""Where objects are (key and size), by object id; bounded, refilled from the database.
+"""Where objects are (their keys), by object id; bounded, refilled from the database.
 
 Own commits and reads of extents fill it. Also judges age: an object this agent has learned of as new, less than
 `cold_age_s` ago, is recent; all others go through the cold path.
@@ -7,20 +7,20 @@ Own commits and reads of extents fill it. Also judges age: an object this agent 
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Mapping
 
 from broker.fetch.block_cache import StoredObject
+from broker.fetch.shard_reads import Question, ShardReads
 from broker.objects.port import NotFound
 from broker.services import Clock
-
-FindObjects = Callable[[Sequence[int]], Awaitable[Mapping[int, StoredObject]]]
+from catalog.sequence import Extent
 
 
 class ObjectNames:
     """See the module. The least recently added leave first."""
 
-    def __init__(self, find: FindObjects, clock: Clock, *, names_max: int, cold_age_s: float) -> None:
-        self._find = find
+    def __init__(self, reads: ShardReads, clock: Clock, *, names_max: int, cold_age_s: float) -> None:
+        self._reads = reads
         self._clock = clock
         self._names_max = names_max
         self._cold_age_s = cold_age_s
@@ -51,12 +51,16 @@ class ObjectNames:
         since_s = self._new_since_s.get(object_id)
         return since_s is not None and self._clock.monotonic() - since_s < self._cold_age_s
 
-    async def find(self, object_id: int) -> StoredObject:
-        """Where an object is; asks the database if need be. Raises NotFound, DatabaseError."""
-        stored = self._names.get(object_id)
+    async def find(self, extent: Extent) -> StoredObject:
+        """Where an extent's object is; asks the database if need be. Raises NotFound, DatabaseError."""
+        stored = self._names.get(extent.object_id)
         if stored is None:
-            self.learn(await self._find([object_id]))
-            stored = self._names.get(object_id)
+            [answer] = await self._reads.ask([Question(extent.topic, extent.shard, extent.offset_first, 1)])
+            if answer is not None:
+                self.learn(answer.objects)
+                stored = answer.objects.get(extent.object_id)
         if stored is None:
-            raise NotFound(f"the database knows no object {object_id}")
+            raise NotFound(
+                f"the database no longer refers to object {extent.object_id} at offset {extent.offset_first}"
+            )
         return stored

@@ -8,15 +8,17 @@ records are looked at in a bounded worker. Source: Kafka's `LogSegment.findOffse
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Sequence
-from typing import NamedTuple
+from typing import Protocol
 
 import structlog
 
 from broker.fetch.block_cache import StoredObject
+from broker.fetch.shard_reads import Answer, Question, ShardReads
 from broker.fetch.spans import BadExtent, Span
 from broker.objects.port import Corrupt, ObjectStoreError
 from broker.services import OffsetAnswer, Workers
 from catalog.database import DatabaseError
+from catalog.extents import PlacedExtent
 from catalog.sequence import Extent
 from schemas.kafka.batch import BatchHeader, read_header
 
@@ -35,21 +37,17 @@ KAFKA_STORAGE_ERROR = 56
 NOT_FOUND = OffsetAnswer(0, -1, -1)
 
 
-class Bounds(NamedTuple):
-    """A shard in one snapshot; `extent` is the one a timestamp query needs, None where there is none."""
+class TimeReads(Protocol):
+    """The extent that a timestamp query needs (catalog.extents). Each answer is from a snapshot of its own."""
 
-    high_watermark: int
-    log_start: int
-    extent: Extent | None
-    stored: StoredObject | None
+    async def first_from_time(self, topic: int, shard: int, timestamp: int) -> PlacedExtent | None:
+        """The first extent at or above the log start with timestamp_max >= timestamp."""
+        ...
 
+    async def of_max_time(self, topic: int, shard: int) -> PlacedExtent | None:
+        """The first extent with the largest timestamp_max."""
+        ...
 
-FindBounds = Callable[[Sequence[tuple[int, int, int]]], Awaitable[Sequence[Bounds | None]]]
-"""(topic, shard, timestamp or special) -> bounds, all from one snapshot begun after the call; None: no such shard.
-
-For a timestamp >= 0: the first extent at or above the log start with timestamp_max >= timestamp. For -3: the first
-extent with the largest timestamp_max.
-"""
 
 FirstAtLeast = Callable[[memoryview, int], tuple[int, int] | None]
 """(batch with its real base offset, timestamp) -> (offset, timestamp) of its first record at or after it."""
@@ -58,8 +56,9 @@ FirstAtLeast = Callable[[memoryview, int], tuple[int, int] | None]
 class OffsetFinder:
     """See the module. `read` brings an extent into memory (the reader's)."""
 
-    def __init__(self, find: FindBounds, first_at_least: FirstAtLeast, workers: Workers) -> None:
-        self._find = find
+    def __init__(self, reads: ShardReads, times: TimeReads, first_at_least: FirstAtLeast, workers: Workers) -> None:
+        self._reads = reads
+        self._times = times
         self._first_at_least = first_at_least
         self._workers = workers
         self.read: Callable[[Extent, StoredObject | None], Awaitable[Span]] | None = None
@@ -67,32 +66,39 @@ class OffsetFinder:
     async def find(self, queries: Sequence[tuple[int, int, int]]) -> list[OffsetAnswer]:
         """One answer per (topic, shard, timestamp); failures are per answer."""
         try:
-            found = await self._find(queries)
+            bounds = await self._reads.ask([Question(topic, shard, -1, 0) for topic, shard, _ in queries])
         except DatabaseError as error:
             log.warning("offsets could not be read", error=str(error))
             return [OffsetAnswer(KAFKA_STORAGE_ERROR, -1, -1) for _ in queries]
-        return [await self._answer(query[2], bounds) for query, bounds in zip(queries, found, strict=True)]
+        return [await self._answer(query, answer) for query, answer in zip(queries, bounds, strict=True)]
 
-    async def _answer(self, timestamp: int, bounds: Bounds | None) -> OffsetAnswer:
+    async def _answer(self, query: tuple[int, int, int], bounds: Answer | None) -> OffsetAnswer:
+        topic, shard, timestamp = query
         if bounds is None:
             return OffsetAnswer(UNKNOWN_TOPIC_OR_PARTITION, -1, -1)
         if timestamp == LATEST:
             return OffsetAnswer(0, bounds.high_watermark, -1)
         if timestamp in (EARLIEST, EARLIEST_LOCAL):
             return OffsetAnswer(0, bounds.log_start, -1)
-        if timestamp == LATEST_TIERED or bounds.extent is None:
+        if timestamp == LATEST_TIERED:
             return NOT_FOUND
         try:
-            return await self._by_time(timestamp, bounds.extent, bounds.stored, bounds.log_start)
+            if timestamp == MAX_TIMESTAMP:
+                placed = await self._times.of_max_time(topic, shard)
+            else:
+                placed = await self._times.first_from_time(topic, shard, timestamp)
+            if placed is None:
+                return NOT_FOUND
+            target = placed.extent.timestamp_max if timestamp == MAX_TIMESTAMP else timestamp
+            return await self._by_time(target, placed, bounds.log_start)
         except (ObjectStoreError, DatabaseError, BadExtent, ValueError) as error:
             log.error("offset by timestamp failed", error=str(error), error_type=type(error).__name__)
             corrupt = isinstance(error, Corrupt | ValueError)
             return OffsetAnswer(CORRUPT_MESSAGE if corrupt else KAFKA_STORAGE_ERROR, -1, -1)
 
-    async def _by_time(self, timestamp: int, extent: Extent, stored: StoredObject | None, start: int) -> OffsetAnswer:
+    async def _by_time(self, target: int, placed: PlacedExtent, start: int) -> OffsetAnswer:
         assert self.read is not None, "the agent wires the reader in"
-        target = extent.timestamp_max if timestamp == MAX_TIMESTAMP else timestamp
-        span = await self.read(extent, stored)
+        span = await self.read(placed.extent, StoredObject(placed.object_name))
         for position in range(len(span.ends)):
             batch = span.batch_at(position)
             header = read_header(batch)

@@ -51,7 +51,7 @@ class FetchReader:
         self._index = index
         self._hot = hot
         self._cold = cold
-        self._names = names
+        self.names = names
         self._reads = reads
         self._waiters = waiters
         self._offsets = offsets
@@ -146,7 +146,7 @@ class FetchReader:
         if not answer.log_start <= part.offset <= answer.high_watermark:
             return _failed(OFFSET_OUT_OF_RANGE)
         extents = answer.extents
-        self._names.learn(answer.objects)
+        self.names.learn(answer.objects)
         self._index.seed((part.topic, part.shard), answer.high_watermark, answer.log_start, extents)
         if part.offset < answer.high_watermark and not (extents and extents[0].offset_first <= part.offset):
             log.error("no extent holds a committed offset", topic=part.topic, shard=part.shard, offset=part.offset)
@@ -224,15 +224,15 @@ class FetchReader:
     async def read_extent(self, extent: Extent, stored: StoredObject | None) -> Span:
         """One extent, ready to serve. Raises the store's errors, BadExtent, DatabaseError."""
         if stored is not None:
-            self._names.learn({extent.object_id: stored})
+            self.names.learn({extent.object_id: stored})
         return await self._read(extent)
 
     def _cache_for(self, extent: Extent) -> BlockCache:
-        return self._hot if self._names.recent(extent.object_id) else self._cold
+        return self._hot if self.names.recent(extent.object_id) else self._cold
 
     def _start(self, extent: Extent) -> None:
         """Begin reading an extent's blocks if its object's name is known."""
-        stored = self._names.get(extent.object_id)
+        stored = self.names.get(extent.object_id)
         if stored is not None and not self._hot.has(extent):
             self._cache_for(extent).start(extent, stored)
 
@@ -252,7 +252,7 @@ class FetchReader:
         raise AssertionError("unreachable")
 
     async def _fetch_extent(self, extent: Extent) -> Span:
-        stored = await self._names.find(extent.object_id)
+        stored = await self.names.find(extent)
         cache = self._cache_for(extent)
         for _ in range(3):  # a small cache may push a block out again before this waiter runs
             await cache.load(extent, stored)

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 from broker.services import Append
-from catalog.sequence import BatchFacts, BatchOutcome, ObjectFacts
+from catalog.sequence import BatchFacts, BatchOutcome, ObjectFacts, ShardKey
 from schemas.segment import BuiltSegment, Run, build_segment
 
 REQUEST_TIMED_OUT = 7
@@ -61,6 +61,15 @@ class Flight:
         for position, outcome in zip(positions, outcomes, strict=True):
             if position not in self.refused:
                 self.items[position].done(outcome)
+
+    def log_starts(self, outcomes: Sequence[BatchOutcome]) -> dict[ShardKey, int]:
+        """The log start of every shard that took a batch, as the commit saw it."""
+        positions = range(len(self.items)) if self._positions is None else self._positions
+        return {
+            (self.items[position].topic, self.items[position].shard): outcome.log_start
+            for position, outcome in zip(positions, outcomes, strict=True)
+            if outcome.error == 0
+        }
 
     def fail(self) -> None:
         """Tell every producer that hasn't been told REQUEST_TIMED_OUT."""

@@ -1,0 +1,139 @@
+"""Topics as this agent knows them (services.Topics): a cache over catalog.topics, kept current by polling changes.
+
+Owns: an older row never replaces a newer one; a deleted topic leaves the cache, and what was known of its shards with it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import Callable, Mapping, Sequence
+from uuid import UUID
+
+import structlog
+
+from broker.services import TopicView
+from catalog.database import DatabaseError
+from catalog.topics import TopicRow, TopicStore
+from schemas.settings import Settings
+from schemas.topic_config import values
+
+log = structlog.get_logger(__name__)
+
+
+class TopicCache:
+    """See the module. `on_gone` hears of topics that left, with their number of shards."""
+
+    def __init__(
+        self,
+        topics: TopicStore,
+        settings: Settings,
+        rng: random.Random,
+        *,
+        on_gone: Callable[[int, int], None],
+    ) -> None:
+        self._topics = topics
+        self._settings = settings
+        self._rng = rng
+        self._on_gone = on_gone
+        self._by_name: dict[str, TopicView] = {}
+        self._by_id: dict[UUID, TopicView] = {}
+        self._changed: dict[int, int] = {}
+        self._seen = 0
+
+    def by_name(self, name: str) -> TopicView | None:
+        """Cached view, or None where not known here."""
+        return self._by_name.get(name)
+
+    def by_id(self, topic_id: UUID) -> TopicView | None:
+        """Cached view, or None where not known here."""
+        return self._by_id.get(topic_id)
+
+    async def fresh(self, names: Sequence[str] = (), ids: Sequence[UUID] = ()) -> None:
+        """Read the named topics now; what is gone leaves the cache."""
+        known = {row.name for row in self._keep_all(await self._topics.by_names(names) if names else [])}
+        for name in names:
+            if name not in known and (view := self._by_name.get(name)) is not None:
+                self._drop(view)
+        present = {row.topic_id for row in self._keep_all(await self._topics.by_ids(ids) if ids else [])}
+        for topic_id in ids:
+            if topic_id not in present and (view := self._by_id.get(topic_id)) is not None:
+                self._drop(view)
+
+    async def all(self) -> list[TopicView]:
+        """Every live topic, sorted by name, read now."""
+        return [self._keep(row) for row in await self._topics.all()]
+
+    async def create(self, name: str, shards: int, config: Mapping[str, str]) -> TopicView:
+        """Create a topic. Raises TopicExists, TableNameTaken."""
+        topic_id = UUID(int=self._rng.getrandbits(128), version=4)
+        return self._keep(await self._topics.create(name, topic_id, shards, config))
+
+    async def delete(self, topic: TopicView) -> None:
+        """Delete a topic. Raises TopicGone."""
+        await self._topics.delete(topic.topic)
+        self._drop(topic)
+
+    async def set_config(self, topic: TopicView, config: Mapping[str, str]) -> None:
+        """Replace a topic's own settings. Raises TopicGone, TableNameFixed."""
+        self._keep(await self._topics.set_config(topic.topic, config))
+
+    async def run(self) -> None:
+        """Follow changes that other agents make, for ever."""
+        while True:
+            await asyncio.sleep(self._settings.topic_poll_interval_ms / 1000)
+            try:
+                await self.follow()
+            except DatabaseError as error:
+                log.warning("topics could not be polled", error=str(error))
+
+    async def follow(self) -> None:
+        """Take in what changed since the last look."""
+        for row in await self._topics.changed_since(self._seen):
+            self._seen = max(self._seen, row.changed)
+            if row.deleted_ms is None:
+                self._keep(row)
+            elif (view := self._by_id.get(row.topic_id)) is not None:
+                self._drop(view)
+
+    def _keep_all(self, rows: list[TopicRow]) -> list[TopicRow]:
+        for row in rows:
+            self._keep(row)
+        return rows
+
+    def _keep(self, row: TopicRow) -> TopicView:
+        view = topic_view(row, self._settings)
+        if row.changed < self._changed.get(row.topic, 0):
+            return self._by_id.get(row.topic_id, view)
+        before = self._by_name.get(row.name)
+        if before is not None and before.topic_id != row.topic_id:
+            self._drop(before)
+        self._changed[row.topic] = row.changed
+        self._by_name[row.name] = view
+        self._by_id[row.topic_id] = view
+        return view
+
+    def _drop(self, view: TopicView) -> None:
+        if self._by_id.pop(view.topic_id, None) is None:
+            return
+        if (named := self._by_name.get(view.name)) is not None and named.topic_id == view.topic_id:
+            del self._by_name[view.name]
+        self._changed.pop(view.topic, None)
+        self._on_gone(view.topic, view.shards)
+
+
+def topic_view(row: TopicRow, settings: Settings) -> TopicView:
+    """A row with the settings that the write path asks for on every batch resolved."""
+    resolved = values(row.config, {"message.max.bytes": str(settings.message_max_bytes)})
+    return TopicView(
+        topic=row.topic,
+        topic_id=row.topic_id,
+        name=row.name,
+        shards=row.shards,
+        config=row.config,
+        message_max_bytes=resolved.message_max_bytes,
+        append_time=resolved.append_time,
+        compacted=resolved.compacted,
+        timestamp_before_max_ms=resolved.timestamp_before_max_ms,
+        timestamp_after_max_ms=resolved.timestamp_after_max_ms,
+    )
