@@ -143,6 +143,19 @@ async def test_short_writes_go_on_where_they_stopped(tmp_path: Path, monkeypatch
     await store.close()
 
 
+@given(st.lists(st.integers(0, 3), max_size=40), st.data())
+def test_write_groups_hold_every_byte_once_and_stay_within_bounds(sizes: list[int], data: st.DataObject) -> None:
+    unit = local_files.WRITE_BYTES // 2
+    parts = [
+        bytes([n % 251]) * (size * unit - data.draw(st.integers(0, 1)) if size else 0) for n, size in enumerate(sizes)
+    ]
+    groups = list(local_files._write_groups(parts))
+    assert b"".join(bytes(part) for group in groups for part in group) == b"".join(parts)
+    assert all(sum(len(part) for part in group) <= local_files.WRITE_BYTES for group in groups)
+    many = list(local_files._write_groups([b"x"] * 3000))
+    assert [len(group) for group in many] == [1024, 1024, 952]
+
+
 async def test_a_folder_that_went_away_is_made_again(tmp_path: Path) -> None:
     store = LocalStore(tmp_path)
     await store.put("c/d/x", [b"1"])
