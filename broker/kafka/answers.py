@@ -1,0 +1,47 @@
+"""What several API modules do alike: read a small request, write its response, look topics up. No wire knowledge of its own."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+from uuid import UUID
+
+from broker.kafka.call import Buffers, Call
+from broker.kafka.messages import Message, read_request, write_response
+from broker.services import Topics
+from schemas.kafka.errors import ErrorCode
+
+TOPIC_OPERATIONS = 0xDF8
+"""Authorized operations on a topic where nothing restricts them: bits of Kafka's AclOperation codes 3-8, 10, 11."""
+CLUSTER_OPERATIONS = 0x1FA0
+"""The same for the cluster: bits 5, 7-12."""
+OPERATIONS_NOT_ASKED = -(1 << 31)
+
+
+def request_of(call: Call) -> Message:
+    """The decoded request. Raises WireError, which closes the connection."""
+    return read_request(call.api.key, call.version, call.frame, call.body_at)
+
+
+def response(call: Call, values: Mapping[str, Any], *, had_error: bool = False) -> Buffers:
+    """The encoded response as a handler returns it."""
+    call.had_error = had_error
+    return [write_response(call.api.key, call.version, values)]
+
+
+_MESSAGES = {int(error): error.message for error in ErrorCode}
+
+
+def explain(error: int, message: str | None = None) -> dict[str, Any]:
+    """The fields `error_code` and `error_message`: no message without an error."""
+    if error == ErrorCode.NONE:
+        return {"error_code": 0, "error_message": None}
+    return {"error_code": error, "error_message": message or _MESSAGES.get(error)}
+
+
+async def know(topics: Topics, names: Iterable[str] = (), ids: Iterable[UUID] = ()) -> None:
+    """Read from the database whichever of these topics the agent's cache doesn't hold; one read for all of them."""
+    missing_names = [name for name in names if topics.by_name(name) is None]
+    missing_ids = [topic_id for topic_id in ids if topics.by_id(topic_id) is None]
+    if missing_names or missing_ids:
+        await topics.fresh(missing_names, missing_ids)

@@ -1,0 +1,133 @@
+"""Metadata (key 3), versions 0–13: brokers, topics and where their partitions are served.
+
+Null (in version 0 empty) asks for all topics, an empty list for none. Topics are looked up by name, from version 12 also
+by id; a name that isn't allowed is answered with INVALID_TOPIC_EXCEPTION, an unknown one is created where the request and
+`auto.create.topics.enable` both allow it, else UNKNOWN_TOPIC_OR_PARTITION; an unknown id with UNKNOWN_TOPIC_ID.
+What is named is read from the database, not from the agent's cache: clients ask when something changed.
+
+Deviations:
+- A topic that is created on demand is answered at once with its partitions, without LEADER_NOT_AVAILABLE before.
+- Any agent serves any partition. The leader named for each is chosen by rendezvous hashing over the live agents, which
+  spreads the load; it is also the only replica named. The leader epoch is always 0.
+- The agent that is asked names itself as the controller.
+"""
+
+from __future__ import annotations
+
+from broker.kafka.answers import CLUSTER_OPERATIONS, TOPIC_OPERATIONS
+from broker.kafka.call import Buffers, Call, Reply
+from broker.kafka.registry import serve
+from broker.services import BrokerView, Services, TopicView
+from catalog.topics import TableNameTaken, TopicExists
+from schemas.kafka.api_keys import ApiKey
+from schemas.kafka.errors import ErrorCode
+from schemas.kafka.metadata import (
+    NO_OPERATIONS,
+    BrokerAddress,
+    MetadataRequest,
+    RequestedTopic,
+    TopicMetadata,
+    decode_metadata_request,
+    encode_metadata_response,
+)
+from schemas.kafka.wire import ZERO_UUID
+from schemas.names import InvalidName, check_topic_name
+
+IDS_FROM = 12
+INTERNAL_TOPICS = frozenset(("__consumer_offsets", "__transaction_state", "__share_group_state"))
+
+
+def _fail(call: Call, error: int) -> Buffers:
+    request = decode_metadata_request(call.frame, call.body_at, call.version)
+    topics = [TopicMetadata(error, topic.name, topic.topic_id) for topic in request.topics or ()]
+    return _encode(call, request, topics, error)
+
+
+@serve(ApiKey.METADATA, versions=(0, 13), fail=_fail)
+def metadata(call: Call) -> Reply:
+    """All topics, or the ones named."""
+    return _describe(call, decode_metadata_request(call.frame, call.body_at, call.version))
+
+
+async def _describe(call: Call, request: MetadataRequest) -> Buffers:
+    services = call.context.services
+    operations = TOPIC_OPERATIONS if request.topic_operations else NO_OPERATIONS
+    if request.topics is None:
+        views: list[TopicView | TopicMetadata] = list(await services.topics.all())
+    else:
+        if call.version < IDS_FROM and any(topic.name is None or topic.topic_id.int for topic in request.topics):
+            return call.fail(ErrorCode.INVALID_REQUEST)
+        views = await _named(services, request)
+    broker_ids = tuple(broker.broker_id for broker in services.cluster.brokers())
+    leaders = call.context.leaders
+    topics = []
+    for view in views:
+        if isinstance(view, TopicMetadata):
+            call.had_error = True
+            topics.append(view)
+            continue
+        nodes = leaders.of(view.topic_id, view.shards, broker_ids)
+        internal = view.name in INTERNAL_TOPICS
+        topics.append(TopicMetadata(0, view.name, view.topic_id, internal, nodes, operations=operations))
+    return _encode(call, request, topics, 0)
+
+
+def _encode(call: Call, request: MetadataRequest, topics: list[TopicMetadata], error: int) -> Buffers:
+    cluster = call.context.services.cluster
+    body = encode_metadata_response(
+        call.version,
+        [_address(broker) for broker in cluster.brokers()],
+        topics,
+        cluster_id=cluster.cluster_id,
+        controller_id=cluster.self_view.broker_id,
+        cluster_operations=CLUSTER_OPERATIONS if request.cluster_operations else NO_OPERATIONS,
+        error=error,
+    )
+    return [body]
+
+
+def _address(broker: BrokerView) -> BrokerAddress:
+    return BrokerAddress(broker.broker_id, broker.host, broker.port, broker.zone or None)
+
+
+async def _named(services: Services, request: MetadataRequest) -> list[TopicView | TopicMetadata]:
+    """The topics asked for, each once, in the order of the request; what can't be described as an error."""
+    wanted = list(dict.fromkeys(request.topics or ()))
+    if any(topic.topic_id.int for topic in wanted):
+        wanted = [topic for topic in wanted if topic.topic_id.int]
+    names = [topic.name for topic in wanted if topic.name is not None and _refusal(topic.name) is None]
+    await services.topics.fresh(names, [topic.topic_id for topic in wanted if topic.topic_id.int])
+    may_create = request.allow_auto_create and services.settings.auto_create_topics_enable
+    return [await _one(services, topic, may_create) for topic in wanted]
+
+
+async def _one(services: Services, topic: RequestedTopic, may_create: bool) -> TopicView | TopicMetadata:
+    if topic.topic_id.int:
+        found = services.topics.by_id(topic.topic_id)
+        return found or TopicMetadata(ErrorCode.UNKNOWN_TOPIC_ID, topic.name, topic.topic_id)
+    if topic.name is None:
+        return TopicMetadata(ErrorCode.UNKNOWN_TOPIC_ID, None, ZERO_UUID)
+    refusal = _refusal(topic.name)
+    if refusal is not None:
+        return TopicMetadata(refusal, topic.name)
+    found = services.topics.by_name(topic.name)
+    if found is None and may_create:
+        found = await _create(services, topic.name)
+    return found or TopicMetadata(ErrorCode.UNKNOWN_TOPIC_OR_PARTITION, topic.name)
+
+
+def _refusal(name: str) -> ErrorCode | None:
+    try:
+        check_topic_name(name)
+    except InvalidName:
+        return ErrorCode.INVALID_TOPIC_EXCEPTION
+    return None
+
+
+async def _create(services: Services, name: str) -> TopicView | None:
+    """Create a topic on demand; another agent may have been quicker."""
+    try:
+        return await services.topics.create(name, services.settings.num_partitions, {})
+    except (TopicExists, TableNameTaken):
+        await services.topics.fresh([name])
+        return services.topics.by_name(name)

@@ -1,0 +1,56 @@
+"""DescribeCluster (key 60), versions 0–2: cluster id, controller and brokers.
+
+Deviations:
+- Every agent does what Kafka's controller does, so the agent that is asked names itself as the controller.
+- There are no fenced brokers: an agent whose lease ran out is gone.
+"""
+
+from __future__ import annotations
+
+from broker.kafka.answers import CLUSTER_OPERATIONS, OPERATIONS_NOT_ASKED, explain, request_of, response
+from broker.kafka.call import Buffers, Call, Reply
+from broker.kafka.registry import serve
+from schemas.kafka.api_keys import ApiKey
+from schemas.kafka.errors import ErrorCode
+
+BROKERS = 1
+CONTROLLERS = 2
+
+
+def _fail(call: Call, error: int) -> Buffers:
+    values = {"throttle_time": 0, **explain(error), "cluster_id": "", "brokers": []}
+    return response(call, values, had_error=True)
+
+
+@serve(ApiKey.DESCRIBE_CLUSTER, versions=(0, 2), fail=_fail)
+def describe_cluster(call: Call) -> Reply:
+    """The live agents, by broker id."""
+    request = request_of(call)
+    endpoint_type = request.get("endpoint_type", BROKERS)
+    if endpoint_type == CONTROLLERS:
+        return call.fail(ErrorCode.MISMATCHED_ENDPOINT_TYPE)
+    if endpoint_type != BROKERS:
+        return call.fail(ErrorCode.UNSUPPORTED_ENDPOINT_TYPE)
+    cluster = call.context.services.cluster
+    wants_operations = request["include_cluster_authorized_operations"]
+    return response(
+        call,
+        {
+            "throttle_time": 0,
+            **explain(ErrorCode.NONE),
+            "endpoint_type": BROKERS,
+            "cluster_id": cluster.cluster_id,
+            "controller_id": cluster.self_view.broker_id,
+            "brokers": [
+                {
+                    "broker_id": broker.broker_id,
+                    "host": broker.host,
+                    "port": broker.port,
+                    "rack": broker.zone or None,
+                    "is_fenced": False,
+                }
+                for broker in cluster.brokers()
+            ],
+            "cluster_authorized_operations": CLUSTER_OPERATIONS if wants_operations else OPERATIONS_NOT_ASKED,
+        },
+    )
