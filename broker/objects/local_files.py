@@ -20,8 +20,9 @@ from broker.objects.port import AlreadyExists, Buffer, Corrupt, NotFound, Object
 PARTS_PER_WRITE = 1024
 """IOV_MAX of Linux and macOS."""
 WRITE_BYTES = 64 << 10
-"""Most bytes of one write call. Larger ones make Linux look for larger pieces of page cache, which took ten times as long
-where memory wasn't at hand in such pieces: 8 MiB in one call 22 ms, in calls of 256 KiB 2 to 49 ms, of 64 KiB 2 ms."""
+"""Most bytes of one write call. Larger ones ask for larger pieces of page cache, which a virtual machine more often has to
+get from its host first: interleaved runs of 8 MiB took 2 ms (64 KiB) against 2 to 22 ms (256 KiB and more). It makes that
+rarer, it doesn't end it: on memory never touched before, every size takes about 20 ms."""
 FLUSHED_FOLDERS_MAX = 10_000
 """Folders remembered as flushed; beyond it the memory starts anew, which costs flushes only."""
 _ANONYMOUS = getattr(os, "O_TMPFILE", 0)
