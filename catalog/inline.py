@@ -89,11 +89,18 @@ class InlineDatabase:
     async def snapshot(self, body: Callable[[Transaction], Awaitable[T]]) -> T:
         """Run `body` in one read snapshot, now."""
         if self._faults is None:
-            return run_read(self._connection, self._now_ms, body)
+            return self._read(body)
         await self._faults.before("snapshot")
-        result = run_read(self._connection, self._now_ms, body)
+        result = self._read(body)
         await self._faults.after("snapshot")
         return result
+
+    def _read(self, body: Callable[[Transaction], Awaitable[T]]) -> T:
+        self._connection.execute("PRAGMA query_only = ON")  # the one connection writes too, but not in here
+        try:
+            return run_read(self._connection, self._now_ms, body)
+        finally:
+            self._connection.execute("PRAGMA query_only = OFF")
 
     async def notify(self, channel: str, payload: str) -> None:
         """Hand the hint to every listener of the channel, in a later step of the loop."""
