@@ -23,22 +23,35 @@ SLOW_S = (0.5, 6.0)
 LATE_S = (0.2, 8.0)
 
 WATCHES = {
-    "dead_epoch": """AFTER INSERT ON main.objects WHEN NOT EXISTS (
-        SELECT 1 FROM main.epochs WHERE epoch = NEW.object_id >> 32 AND retired = 0 AND lease_until_ms >= neve_now_ms())
-        BEGIN INSERT INTO violations VALUES ('dead_epoch', 'object ' || NEW.name || ' was committed under a dead epoch'); END""",
-    "condemned": """AFTER INSERT ON main.objects WHEN EXISTS (
-        SELECT 1 FROM main.condemned WHERE object_id = NEW.object_id)
-        BEGIN INSERT INTO violations VALUES ('condemned', 'object ' || NEW.name || ' was committed, and is condemned'); END""",
-    "watermark_lowered": """AFTER UPDATE ON main.shards
-        WHEN NEW.high_watermark < OLD.high_watermark OR NEW.log_start < OLD.log_start
-        BEGIN INSERT INTO violations VALUES ('watermark_lowered', 'shard ' || NEW.topic || '/' || NEW.shard || ': '
-        || OLD.high_watermark || ' to ' || NEW.high_watermark); END""",
-    "epoch_revived": """AFTER UPDATE ON main.epochs WHEN OLD.retired <> 0 AND NEW.retired = 0
-        BEGIN INSERT INTO violations VALUES ('epoch_revived', 'epoch ' || NEW.epoch || ' was retired and is not any more'); END""",
-    "extent_deleted": """AFTER DELETE ON main.extents
-        BEGIN INSERT INTO violations VALUES ('extent_deleted', 'shard ' || OLD.topic || '/' || OLD.shard || ' offset '
-        || OLD.offset_first); END""",
+    "dead_epoch": (
+        "AFTER INSERT ON main.objects",
+        "NOT EXISTS (SELECT 1 FROM main.epochs WHERE epoch = NEW.object_id >> 32 AND retired = 0"
+        " AND lease_until_ms > neve_now_ms())",
+        "'object ' || NEW.name || ' was committed under a dead epoch'",
+    ),
+    "condemned": (
+        "AFTER INSERT ON main.objects",
+        "EXISTS (SELECT 1 FROM main.condemned WHERE object_id = NEW.object_id)",
+        "'object ' || NEW.name || ' was committed and is condemned'",
+    ),
+    "watermark_lowered": (
+        "AFTER UPDATE ON main.shards",
+        "NEW.high_watermark < OLD.high_watermark OR NEW.log_start < OLD.log_start",
+        "'shard ' || NEW.topic || '/' || NEW.shard || ': ' || OLD.high_watermark || ' to ' || NEW.high_watermark",
+    ),
+    "epoch_revived": (
+        "AFTER UPDATE ON main.epochs",
+        "OLD.retired <> 0 AND NEW.retired = 0",
+        "'epoch ' || NEW.epoch || ' was retired'",
+    ),
+    "extent_overlaps": (
+        "AFTER INSERT ON main.extents",
+        "EXISTS (SELECT 1 FROM main.extents WHERE topic = NEW.topic AND shard = NEW.shard"
+        " AND offset_first < NEW.offset_next AND offset_next > NEW.offset_first AND offset_next <> NEW.offset_next)",
+        "'shard ' || NEW.topic || '/' || NEW.shard || ' offsets ' || NEW.offset_first || ' to ' || NEW.offset_next",
+    ),
 }
+"""Name of a watch: (event, condition that must never hold, what to say)."""
 
 
 class DatabaseServer:
@@ -55,8 +68,11 @@ class DatabaseServer:
 
         async def body(tx: Transaction) -> None:
             await tx.execute("CREATE TEMP TABLE violations (kind TEXT, what TEXT)")
-            for name, text in WATCHES.items():
-                await tx.execute(f"CREATE TEMP TRIGGER watch_{name} {text}")
+            await tx.execute("CREATE TEMP TABLE watched (kind TEXT)")
+            for name, (event, never, what) in WATCHES.items():
+                judge = f"INSERT INTO watched VALUES ('{name}');"
+                report = f"INSERT INTO violations SELECT '{name}', {what} WHERE {never};"
+                await tx.execute(f"CREATE TEMP TRIGGER watch_{name} {event} BEGIN {judge} {report} END")
 
         drive(self.inline.transact(body))
 
@@ -82,9 +98,9 @@ class DatabaseServer:
 
 
 class SimDatabase:
-    """The database port of one agent."""
+    """The database port of one agent. It says PostgreSQL: there are hints, and several agents, as there."""
 
-    dialect: Literal["sqlite", "postgresql"] = "sqlite"
+    dialect: Literal["sqlite", "postgresql"] = "postgresql"
 
     def __init__(self, server: DatabaseServer) -> None:
         self._server = server
@@ -118,7 +134,7 @@ class SimDatabase:
             await asyncio.sleep(there)
             raise CommitUnknown("simulated: the connection was lost, the commit lands later")
         lost = take("db_reply_lost")
-        result = await self._world.ask(run, there, back)
+        result = await self._world.ask(run, there, back, write=True)
         if lost:
             raise CommitUnknown("simulated: the commit landed and its reply was lost")
         return result

@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import random
 from collections import deque
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from neve.simulation import batches
@@ -94,12 +95,16 @@ class Producer:
         self._numbers: dict[Key, int] = {}
         self._sequences: dict[Key, int] = {}
         self._again: deque[Request] = deque()
+        """To be sent again, oldest first."""
+        self._failed: list[Request] = []
+        """Failed in this round, oldest first: they go before what is in `_again`."""
 
-    async def run(self, records: int) -> None:
-        """Produce until `records` of this producer were acknowledged and nothing is unanswered."""
+    async def run(self, records: int, more: Callable[[], bool]) -> None:
+        """Produce until `records` were acknowledged, `more` says no, and nothing is unanswered."""
         self._acked = 0
+        self._more = more
         session: Session | None = None
-        while self._acked < records or self._again:
+        while self._acked < records or self._again or self._more():
             if session is None or not session.alive:
                 session = await self._dialer.connect()
             try:
@@ -112,7 +117,8 @@ class Producer:
                         session = None
             except CONNECTION_FAILURES:
                 self._dialer.leave_home()
-                session.abort()
+                if session is not None:
+                    session.abort()
                 session = None
                 await asyncio.sleep(self._rng.uniform(0.005, 0.1))
             self._give_up_old()
@@ -158,7 +164,8 @@ class Producer:
                     await asyncio.sleep(self._rng.uniform(0, self._plan.pause_s))
             return healthy
         finally:
-            self._again.extendleft(request for request, _future in reversed(window))
+            self._again.extendleft(reversed([*self._failed, *(request for request, _future in window)]))
+            self._failed = []
 
     def _next(self, records: int, in_flight: int) -> Request | None:
         """The oldest request to send again, else a new one, else None where enough was acknowledged."""
@@ -166,7 +173,7 @@ class Producer:
             request = self._again.popleft()
             if request.left():
                 return request
-        if self._acked + in_flight * self._plan.records_per_batch_max // 2 >= records:
+        if self._acked + in_flight * self._plan.records_per_batch_max // 2 >= records and not self._more():
             return None
         return self._new_request()
 
@@ -217,7 +224,7 @@ class Producer:
     def _answered(self, session: Session, request: Request, answers: dict[Key, Produced]) -> bool:
         """Take the answers; False where a batch has to be sent again."""
         left = request.left()
-        assert list(answers) == [batch.key for batch in left], "answers must name the partitions asked for"
+        assert sorted(answers) == sorted(batch.key for batch in left), "answers must name the partitions asked for"
         healthy = True
         for batch in left:
             answer = answers[batch.key]
@@ -247,12 +254,12 @@ class Producer:
                     OrderRefusal(self._loop.time(), session.agent, batch.key, self._name, answer.error)
                 )
         if not healthy:
-            self._again.append(request)
+            self._failed.append(request)
         return healthy
 
     def _is_oldest(self, batch: Batch) -> bool:
         """True where every earlier batch of the partition was answered well: then nothing excuses a refusal."""
-        return not any(each.key == batch.key for request in self._again for each in request.left())
+        return not any(each.key == batch.key for request in self._failed for each in request.left())
 
     def _give_up_old(self) -> None:
         """Past the delivery timeout, or told that its order is broken for good, the producer begins anew."""

@@ -31,8 +31,10 @@ class World:
         self.rng = rng
         self.faults = faults
         self.closed = False
+        self.after_effect: Callable[[Host], None] = lambda _host: None
+        """Called when a write of a host took effect and its answer hasn't left: the nemesis' best moment."""
 
-    def ask(self, effect: Callable[[], T], there_s: float, back_s: float) -> asyncio.Future[T]:
+    def ask(self, effect: Callable[[], T], there_s: float, back_s: float, *, write: bool = False) -> asyncio.Future[T]:
         """A future of `effect`'s result: it runs after `there_s`, whatever becomes of the caller; answered after `back_s`."""
         future: asyncio.Future[T] = self.loop.create_future()
         host = HOST.get()
@@ -46,6 +48,8 @@ class World:
                 self._answer(future, host, back_s, future.set_exception, error)
             else:
                 self._answer(future, host, back_s, future.set_result, result)
+                if write and host is not None:
+                    self.after_effect(host)
 
         self.loop.call_later(there_s, arrive, context=self.loop.world)
         return future
@@ -110,7 +114,9 @@ class SimStore:
             await asyncio.sleep(there)
             raise OutcomeUnknown("simulated timeout; the object lands later")
         unknown = take("put_landed_unknown")
-        await self._world.ask(lambda: drive(self._shared.put(key, [body], if_absent=if_absent)), there, back)
+        await self._world.ask(
+            lambda: drive(self._shared.put(key, [body], if_absent=if_absent)), there, back, write=True
+        )
         assert crc32(b"".join(parts)) == crc32(body), "the agent changed a buffer while it was uploaded"
         if unknown:
             raise OutcomeUnknown("simulated timeout; the object was stored")

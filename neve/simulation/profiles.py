@@ -1,0 +1,228 @@
+"""What a seed turns into: settings, topics, clients and faults of one run, drawn from the seed alone (swarm style).
+
+A profile narrows the draw to one corner, so that a certain bug is certain to be met. The same seed and profile give the
+same plan on every machine.
+"""
+
+from __future__ import annotations
+
+import random
+from dataclasses import dataclass
+from typing import Any
+
+from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
+
+from neve.simulation.consumer import ConsumerPlan
+from neve.simulation.faults import DATABASE, KINDS, NETWORK, STORE
+from neve.simulation.producer import ProducerPlan
+from schemas.settings import MIB, Settings
+
+CLIENTS = 3
+FAULTS_MIN = 10
+RECORDS_MIN = 500
+
+
+class SimulatedSettings(Settings):
+    """Settings from arguments alone: neither the environment nor a file may change a run."""
+
+    model_config = SettingsConfigDict(toml_file=None, frozen=True, extra="forbid")
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Only what is passed."""
+        return (init_settings,)
+
+
+@dataclass(frozen=True)
+class Profile:
+    """A corner of what can happen. `always` are kinds that every seed has; `kinds` the pool the rest is drawn from."""
+
+    name: str
+    doc: str
+    kinds: tuple[str, ...] = KINDS
+    always: tuple[str, ...] = ()
+    settings: tuple[tuple[str, Any], ...] = ()
+    faults_min: int = FAULTS_MIN
+    records: int = RECORDS_MIN
+    idempotent_share: float = 0.7
+    stray_share: float | None = None
+
+
+PROFILES = {
+    profile.name: profile
+    for profile in (
+        Profile("swarm", "everything that can happen, a random part of it per seed"),
+        Profile("calm", "no fault at all", kinds=(), faults_min=0),
+        Profile("network", "lost requests and replies, resets, partitions", kinds=NETWORK, always=("reply_lost",)),
+        Profile("store", "an object store at its worst", kinds=STORE, always=("put_landed_unknown", "put_refused")),
+        Profile("database", "a database at its worst", kinds=DATABASE, always=("db_reply_lost", "db_request_lost")),
+        Profile(
+            "zombie",
+            "agents that stand still past their epoch lease between upload and commit, while orphans are swept",
+            kinds=("pause_past_lease", "sweep", "db_slow", "request_lost"),
+            always=("pause_past_lease",),
+            settings=(("epoch_lease_ms", 2000), ("commit_deadline_ms", 20_000)),
+        ),
+        Profile(
+            "retries",
+            "answers lost after the commit, retried at other agents",
+            kinds=("reply_lost", "kill", "db_reply_lost", "half_open"),
+            always=("reply_lost", "db_reply_lost"),
+            idempotent_share=1.0,
+            stray_share=0.7,
+        ),
+        Profile(
+            "crossing",
+            "every client at every agent, slow hints: agents lag behind each other",
+            kinds=("latency", "db_slow", "reset"),
+            always=("db_slow",),
+            settings=(("poll_interval_ms", 2000),),
+            stray_share=0.9,
+        ),
+    )
+}
+
+
+@dataclass(frozen=True)
+class TopicPlan:
+    """One topic."""
+
+    name: str
+    shards: int
+    append_time: bool
+
+
+@dataclass(frozen=True)
+class ClientPlan:
+    """One client machine: a producer and a consumer."""
+
+    flexible: bool
+    stray_share: float
+    producer: ProducerPlan
+    consumer: ConsumerPlan
+
+
+@dataclass(frozen=True)
+class Plan:
+    """One run."""
+
+    seed: int
+    profile: Profile
+    agents: int
+    settings: Settings
+    skews_ms: tuple[int, ...]
+    topics: tuple[TopicPlan, ...]
+    clients: tuple[ClientPlan, ...]
+    fault_kinds: tuple[str, ...]
+    fault_gap_s: tuple[float, float]
+    rates: dict[str, float]
+    fifo_share: float
+    cut_share: float
+    latency_s: tuple[float, float]
+    store_latency_s: tuple[float, float]
+    window_bytes: int
+
+
+def stream(seed: int, profile: str, name: str) -> random.Random:
+    """An independent source of randomness for one part of a run; the same in every process."""
+    return random.Random(f"neve simulation {profile} {seed} {name}")
+
+
+def draw(seed: int, profile: Profile) -> Plan:
+    """The plan of one seed."""
+    rng = stream(seed, profile.name, "plan")
+    agents = rng.choice((2, 2, 3))
+    kinds = _kinds(rng, profile)
+    return Plan(
+        seed=seed,
+        profile=profile,
+        agents=agents,
+        settings=_settings(rng, profile),
+        skews_ms=tuple(rng.choice((0, 0, -40, 700, -8000, 60_000)) for _agent in range(agents)),
+        topics=_topics(rng),
+        clients=tuple(_client(rng, profile, first=at == 0) for at in range(CLIENTS)),
+        fault_kinds=kinds,
+        fault_gap_s=rng.choice(((0.02, 0.3), (0.1, 0.6), (0.3, 1.0))),
+        rates={
+            kind: rng.choice((0.002, 0.01, 0.03)) for kind in kinds if kind in STORE + DATABASE and rng.random() < 0.3
+        },
+        fifo_share=rng.choice((0.0, 0.5, 0.95, 1.0)),
+        cut_share=rng.choice((0.0, 0.1, 0.6)),
+        latency_s=rng.choice(((0.0001, 0.002), (0.0005, 0.01), (0.001, 0.08))),
+        store_latency_s=rng.choice(((0.001, 0.01), (0.01, 0.06), (0.02, 0.4))),
+        window_bytes=rng.choice((300, 4096, 65536)),
+    )
+
+
+def _kinds(rng: random.Random, profile: Profile) -> tuple[str, ...]:
+    pool = [kind for kind in profile.kinds if kind not in profile.always]
+    count = min(len(pool), rng.randint(3, 12))
+    return (*profile.always, *rng.sample(pool, count))
+
+
+def _topics(rng: random.Random) -> tuple[TopicPlan, ...]:
+    plans = [TopicPlan("orders", rng.randint(1, 3), False), TopicPlan("events", rng.randint(1, 2), True)]
+    return tuple(plans[: rng.choice((1, 2, 2))] if rng.random() < 0.8 else plans[1:])
+
+
+def _client(rng: random.Random, profile: Profile, *, first: bool) -> ClientPlan:
+    stray = rng.choice((0.0, 0.1, 0.5)) if profile.stray_share is None else profile.stray_share
+    producer = ProducerPlan(
+        idempotent=first or rng.random() < profile.idempotent_share,
+        in_flight_max=rng.choice((1, 2, 5)),
+        records_per_batch_max=rng.choice((1, 4, 10)),
+        batches_per_request_max=rng.choice((1, 2, 4)),
+        request_timeout_s=rng.choice((1.0, 2.0, 5.0)),
+        delivery_timeout_s=rng.choice((20.0, 60.0, 60.0)),
+        pause_s=rng.choice((0.05, 0.2, 0.4)),
+        acks=rng.choice((-1, -1, 1)),
+    )
+    consumer = ConsumerPlan(
+        max_wait_ms=rng.choice((100, 500, 1000)),
+        max_bytes=rng.choice((1, 700, 5000, 50 * MIB)),
+        partition_max_bytes=rng.choice((1, 500, 4000, MIB)),
+        request_timeout_s=rng.choice((3.0, 6.0)),
+        move_share=rng.choice((0.0, 0.05, 0.3)),
+        listing_share=rng.choice((0.05, 0.2)),
+    )
+    return ClientPlan(rng.random() < 0.5, stray, producer, consumer)
+
+
+def _settings(rng: random.Random, profile: Profile) -> Settings:
+    block = rng.choice((256, 4096, 4 * MIB))
+    values: dict[str, Any] = {
+        "flush_interval_ms": rng.choice((1, 20, 100, 250)),
+        "flush_interval_min_ms": rng.choice((0, 0, 20, 100)),
+        "flush_eager_max": rng.choice((None, 1, 4)),
+        "flush_bytes": rng.choice((400, 4000, 8 * MIB)),
+        "flush_shards": rng.choice((1, 2, 1000)),
+        "uploads_max": rng.choice((1, 2, 8)),
+        "unflushed_bytes_max": rng.choice((2000, 20_000, 256 * MIB)),
+        "commit_group_max": rng.choice((1, 2, 64)),
+        "commit_deadline_ms": rng.choice((2500, 6000, 12_000)),
+        "epoch_lease_ms": rng.choice((1500, 3000, 10_000)),
+        "epoch_rotate_ms": rng.choice((2000, 5000, 60_000)),
+        "epoch_age_max_ms": rng.choice((15_000, 120_000)),
+        "agent_lease_ms": rng.choice((2000, 15_000)),
+        "object_timeout_ms": rng.choice((800, 2500, 10_000)),
+        "object_attempts": rng.choice((2, 4)),
+        "cache_bytes": max(rng.choice((20_000, 256 * MIB)), 8 * block),
+        "cache_block_bytes": block,
+        "tail_extents_max": rng.choice((3, 50, 100_000)),
+        "cold_reads_max": rng.choice((1, 4)),
+        "poll_interval_ms": rng.choice((50, 200, 1000)),
+        "fetch_max_bytes": rng.choice((900, 10_000, 55 * MIB)),
+        "cold_age_ms": rng.choice((500, 60_000)),
+        "requests_in_flight_max": rng.choice((2, 1000)),
+        "response_buffer_bytes_max": rng.choice((1000, 16 * MIB)),
+        "connections_max_idle_ms": rng.choice((8000, 600_000)),
+        "drain_ms": 5000,
+    }
+    return SimulatedSettings(**(values | dict(profile.settings)))

@@ -1,0 +1,181 @@
+"""One run: a cluster of real agents in a simulated world, clients, faults, healing, final reads, judgement."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import Coroutine
+from typing import Any
+
+from broker.objects.memory import MemoryStore
+from catalog.migrate import migrate
+from catalog.sqlite_statements import drive
+from neve.simulation.agents import SimAgents
+from neve.simulation.checker import Finding
+from neve.simulation.clock import SimClock
+from neve.simulation.consumer import Consumer
+from neve.simulation.database import DatabaseServer
+from neve.simulation.faults import Faults
+from neve.simulation.history import History, Key
+from neve.simulation.hosts import HOST, Host
+from neve.simulation.loop import SimLoop
+from neve.simulation.nemesis import Nemesis
+from neve.simulation.network import SimNetwork
+from neve.simulation.producer import Producer
+from neve.simulation.profiles import Plan, stream
+from neve.simulation.session import Dialer
+from neve.simulation.store import World
+from neve.simulation.wire import CLASSIC, FLEXIBLE, Codec
+
+STORM_S = 60.0
+"""Faults end after this long, whatever was reached."""
+PROGRESS_S = 120.0
+"""Everything must be done this long after healing."""
+CLIENT_TIMEOUT_S = 3.0
+
+
+class Scenario:
+    """The objects of one run. `main` is the run; findings that aren't the checkers' are in `findings`."""
+
+    def __init__(self, plan: Plan, loop: SimLoop) -> None:
+        self.plan = plan
+        self.loop = loop
+        self.history = History()
+        self.findings: list[Finding] = []
+        self.faults = Faults(self._stream("faults"), plan.rates)
+        self.faults.heal()  # until everything is up
+        self.world_clock = SimClock(loop)
+        self.store = MemoryStore(self.world_clock.now_ms)
+        self.network = SimNetwork(
+            loop,
+            self._stream("network"),
+            self.faults,
+            latency_s=plan.latency_s,
+            cut_share=plan.cut_share,
+            window_bytes=plan.window_bytes,
+        )
+        self.world = World(loop, self._stream("world"), self.faults)
+        self.server = DatabaseServer(self.world, self.world_clock.now_ms)
+        drive(migrate(self.server.inline))
+        self.server.watch()
+        self.agents = SimAgents(plan, loop, self.network, self.world, self.server, self.store)
+        self.keys: list[Key] = [(topic.name, shard) for topic in plan.topics for shard in range(topic.shards)]
+        self.history.append_time = {
+            (topic.name, shard): topic.append_time for topic in plan.topics for shard in range(topic.shards)
+        }
+
+    def _stream(self, name: str) -> random.Random:
+        return stream(self.plan.seed, self.plan.profile.name, name)
+
+    async def main(self) -> None:
+        """The whole run, up to and with the final reads."""
+        self.agents.start()
+        await self.agents.all_up()
+        await self.agents.create_topics()
+        nemesis = self._nemesis()
+        self.world.after_effect = nemesis.after_effect
+        consumers: list[Consumer] = []
+        reading = [self._on(host, self._consume(at, host, consumers)) for at, host in self._hosts("consumer")]
+        self.faults.healed = False
+        writing = [self._on(host, self._produce(at, host)) for at, host in self._hosts("producer")]
+        striking = self.loop.create_task(nemesis.run(lambda: all(task.done() for task in writing)), name="nemesis")
+        await self._wait(writing, STORM_S)
+        nemesis.heal()
+        await self._finish(writing, "producers")
+        await striking
+        for consumer in consumers:
+            consumer.stopping = True
+        await self._finish(reading, "consumers")
+        ends = [
+            self._on(host, consumer.read_to_end())
+            for (_at, host), consumer in zip(self._hosts("reader"), consumers, strict=True)
+        ]
+        await self._finish(ends, "final reads")
+        self.findings += self.agents.findings()
+
+    def _nemesis(self) -> Nemesis:
+        plan = self.plan
+        return Nemesis(
+            self._stream("nemesis"),
+            self.loop,
+            self.network,
+            self.faults,
+            self.server,
+            self.store,
+            self.agents,
+            clients=[host.name for role in ("producer", "consumer") for _at, host in self._hosts(role)],
+            kinds=plan.fault_kinds,
+            gap_s=plan.fault_gap_s,
+            lease_s=plan.settings.epoch_lease_ms / 1000,
+        )
+
+    def _hosts(self, role: str) -> list[tuple[int, Host]]:
+        return [(at, Host(f"{role}-{at}")) for at in range(len(self.plan.clients))]
+
+    def _on(self, host: Host, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+        token = HOST.set(host)
+        try:
+            return self.loop.create_task(work, name=host.name)
+        finally:
+            HOST.reset(token)
+
+    def _dialer(self, at: int, host: Host) -> Dialer:
+        client = self.plan.clients[at]
+        return Dialer(
+            self.loop,
+            self._stream(f"dialer {host.name}"),
+            self.history,
+            host.name,
+            Codec(FLEXIBLE if client.flexible else CLASSIC),
+            self.agents.addresses(),
+            [topic.name for topic in self.plan.topics],
+            stray_share=client.stray_share,
+            timeout_s=CLIENT_TIMEOUT_S,
+        )
+
+    async def _produce(self, at: int, host: Host) -> None:
+        client = self.plan.clients[at]
+        producer = Producer(
+            host.name,
+            client.producer,
+            self._dialer(at, host),
+            self.history,
+            self.keys,
+            SimClock(self.loop),
+            self._stream(host.name),
+        )
+        records = -(-self.plan.profile.records // len(self.plan.clients))
+        await producer.run(records, lambda: self.faults.total < self.plan.profile.faults_min and not self.faults.healed)
+
+    async def _consume(self, at: int, host: Host, consumers: list[Consumer]) -> None:
+        consumer = Consumer(
+            host.name,
+            self.plan.clients[at].consumer,
+            self._dialer(at, host),
+            self.history,
+            self.keys,
+            self._stream(host.name),
+        )
+        consumers.append(consumer)
+        await consumer.run()
+
+    async def _wait(self, work: list[asyncio.Task[None]], seconds: float) -> bool:
+        """Wait until all are done; False where they aren't after this long."""
+        try:
+            async with asyncio.timeout(seconds):
+                await asyncio.shield(asyncio.gather(*work))
+        except TimeoutError:
+            return False
+        return True
+
+    async def _finish(self, work: list[asyncio.Task[None]], what: str) -> None:
+        if not await self._wait(work, PROGRESS_S):
+            left = ", ".join(task.get_name() for task in work if not task.done())
+            self.findings.append(Finding("stuck", f"{what} are not done {PROGRESS_S:.0f} s after healing: {left}"))
+            raise RunEnded
+        for task in work:
+            task.result()
+
+
+class RunEnded(Exception):
+    """The run ended early with a finding."""
