@@ -253,6 +253,7 @@ def main() -> None:
             async with await KafkaClient.connect(args.bootstrap) as client:
                 if args.mode == "create":
                     await create_topic(client, args.topic, args.partitions, {})
+                    await asyncio.sleep(0.5)  # Kafka answers before its partitions have leaders
                 else:
                     await delete_topic(client, args.topic)
 
