@@ -26,6 +26,7 @@ from schemas.kafka.errors import ErrorCode
 ZSTD = 4
 ZSTD_FROM_PRODUCE_VERSION = 7
 NO_TIMESTAMP = -1
+UNLIMITED_MS = (1 << 63) - 1
 RECORD_BYTES_MIN = 7
 EXPANSION_MAX = (1, 1_033, 22, 255, 32_768)
 """Most a byte can become, by codec: deflate's and LZ4's longest matches, snappy's longest copy, a zstd RLE block."""
@@ -51,7 +52,7 @@ def check_batch(
     max_bytes: int,
     now_ms: int,
     append_time: bool = False,
-    before_max_ms: int = (1 << 63) - 1,
+    before_max_ms: int = UNLIMITED_MS,
     after_max_ms: int = 3_600_000,
 ) -> BatchHeader:
     """The header of the one batch in `records`, the whole of what a client sent for a partition in Produce `version`.
@@ -103,7 +104,8 @@ def check_batch(
     elif attributes & TRANSACTIONAL_BIT:
         raise _invalid("a transactional batch needs a producer id")
     if not append_time:
-        earliest, latest = now_ms - before_max_ms, now_ms + after_max_ms
+        earliest = now_ms - before_max_ms if before_max_ms < UNLIMITED_MS else -(1 << 63)
+        latest = now_ms + after_max_ms if after_max_ms < UNLIMITED_MS else UNLIMITED_MS
         if not (earliest <= base_timestamp <= latest and earliest <= max_timestamp <= latest):
             _check_window(base_timestamp, earliest, latest)
             _check_window(max_timestamp, earliest, latest)

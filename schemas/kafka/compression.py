@@ -2,7 +2,7 @@
 
 A batch of one MiB may stand for tens of GiB. Here nothing is allocated from a declared size before it is checked, output
 stops at `max_bytes`, and memory grows with what really comes out (at most twice that). For zstd and LZ4 the block headers
-are walked first: they bound the output from above, and name the window, which is bounded too. All damage is a CompressionError.
+are walked first, up to a number of them: they bound the output from above, and name the window, which is bounded too. All damage is a CompressionError.
 
 Layouts: gzip of one or more members; snappy raw or in the xerial framing of Kafka's Java client (told apart by its magic);
 LZ4 frames; zstd frames. Sources: RFC 1952, RFC 8878, the LZ4 frame format 1.6, snappy's format description, KIP-110.
@@ -30,6 +30,8 @@ _ZSTD_BLOCK_BYTES_MAX = 128 * 1024
 _ZSTD_MAGIC = 0xFD2FB528
 _ZSTD_SKIPPABLE = 0x184D2A50
 _LZ4_MAGIC = 0x184D2204
+_BLOCKS_WALKED_MAX = 20_000
+_UNKNOWN = 1 << 62
 _LZ4_BLOCK_BYTES = {4: 64 * 1024, 5: 256 * 1024, 6: 1024 * 1024, 7: 4096 * 1024}
 
 
@@ -59,9 +61,9 @@ def decompress(codec: int, data: Buffer, max_bytes: int) -> bytes | memoryview:
     if codec == SNAPPY:
         return _unsnappy(memoryview(data), max_bytes)
     if codec == LZ4:
-        return _into(cramjam.lz4.decompress_into, data, _lz4_bound(data), max_bytes)
+        return _into(cramjam.lz4.decompress_into, data, _lz4_bound(data, max_bytes), max_bytes)
     if codec == ZSTD:
-        return _into(cramjam.zstd.decompress_into, data, _zstd_bound(data), max_bytes)
+        return _into(cramjam.zstd.decompress_into, data, _zstd_bound(data, max_bytes), max_bytes)
     raise CompressionError(f"there is no compression type {codec}")
 
 
@@ -206,10 +208,10 @@ def _skippable(data: Buffer, at: int) -> int:
     return 8 + _le(data, at + 4, 4)
 
 
-def _zstd_bound(data: Buffer) -> tuple[int, int]:
+def _zstd_bound(data: Buffer, max_bytes: int) -> tuple[int, int]:
     """Least and most bytes that zstd frames can hold, from their headers and block headers. Bounds the window."""
     least = most = at = 0
-    while at < len(data):
+    while at < len(data) and least <= max_bytes:
         if skip := _skippable(data, at):
             at += skip
             continue
@@ -224,16 +226,26 @@ def _zstd_bound(data: Buffer) -> tuple[int, int]:
         at += id_size
         size_bytes = (1 if single else 0, 2, 4, 8)[size_flag]
         declared = _le(data, at, size_bytes) + (256 if size_bytes == 2 else 0) if size_bytes else None
-        at, frame_least, frame_most = _zstd_blocks(data, at + size_bytes)
+        at, frame_least, frame_most = _zstd_blocks(data, at + size_bytes, max_bytes - least)
+        least, most = _with_frame("zstd", least, most, frame_least, frame_most, declared)
+        if frame_most == _UNKNOWN:
+            break
         if flags & 4:
             at += 4
-        if declared is not None:
-            if not frame_least <= declared <= frame_most:
-                raise CompressionError(f"zstd: blocks of {frame_least} to {frame_most} bytes don't make {declared}")
-            frame_least = frame_most = declared
-        least += frame_least
-        most += frame_most
     return least, most
+
+
+def _with_frame(
+    codec: str, least: int, most: int, frame_least: int, frame_most: int, declared: int | None
+) -> tuple[int, int]:
+    """The bounds with one more frame, whose declared size counts where its blocks bear it out."""
+    if frame_most == _UNKNOWN:
+        return least + frame_least, _UNKNOWN
+    if declared is not None:
+        if not frame_least <= declared <= frame_most:
+            raise CompressionError(f"{codec}: blocks of {frame_least} to {frame_most} bytes don't make {declared}")
+        frame_least = frame_most = declared
+    return least + frame_least, most + frame_most
 
 
 def _check_window(descriptor: int) -> None:
@@ -243,9 +255,10 @@ def _check_window(descriptor: int) -> None:
         raise CompressionError(f"zstd: a window of {window} bytes is more than {ZSTD_WINDOW_BYTES_MAX}")
 
 
-def _zstd_blocks(data: Buffer, at: int) -> tuple[int, int, int]:
+def _zstd_blocks(data: Buffer, at: int, max_bytes: int) -> tuple[int, int, int]:
+    """End of the blocks that begin at `at`, least and most bytes in them; most is _UNKNOWN where counting was given up."""
     least = most = 0
-    while True:
+    for _ in range(_BLOCKS_WALKED_MAX):
         head = _le(data, at, 3)
         kind, size = head >> 1 & 3, head >> 3
         at += 3
@@ -260,12 +273,15 @@ def _zstd_blocks(data: Buffer, at: int) -> tuple[int, int, int]:
             at += size if kind == 0 else 1
         if head & 1:
             return at, least, most
+        if least > max_bytes:
+            break
+    return at, least, _UNKNOWN
 
 
-def _lz4_bound(data: Buffer) -> tuple[int, int]:
+def _lz4_bound(data: Buffer, max_bytes: int) -> tuple[int, int]:
     """Least and most bytes that LZ4 frames can hold, from their headers and block sizes."""
     least = most = at = 0
-    while at < len(data):
+    while at < len(data) and least <= max_bytes:
         if skip := _skippable(data, at):
             at += skip
             continue
@@ -277,19 +293,24 @@ def _lz4_bound(data: Buffer) -> tuple[int, int]:
             raise CompressionError("lz4: the frame's header is damaged")
         declared = _le(data, at + 6, 8) if flags & 8 else None
         at += 7 + (8 if flags & 8 else 0) + (4 if flags & 1 else 0)
-        frame_least = frame_most = 0
-        while size := _le(data, at, 4):
-            plain, size = size >> 31, size & 0x7FFF_FFFF
-            if size > block_bytes:
-                raise CompressionError(f"lz4: a block of {size} bytes is larger than {block_bytes}")
-            at += 4 + size + (4 if flags & 16 else 0)
-            frame_least += size if plain else 0
-            frame_most += size if plain else min(block_bytes, 255 * size)
-        at += 4 + (4 if flags & 4 else 0)
-        if declared is not None:
-            if not frame_least <= declared <= frame_most:
-                raise CompressionError(f"lz4: blocks of {frame_least} to {frame_most} bytes don't make {declared}")
-            frame_least = frame_most = declared
-        least += frame_least
-        most += frame_most
+        at, frame_least, frame_most = _lz4_blocks(data, at, block_bytes, 4 if flags & 16 else 0)
+        least, most = _with_frame("lz4", least, most, frame_least, frame_most, declared)
+        if frame_most == _UNKNOWN:
+            break
+        at += 4 if flags & 4 else 0
     return least, most
+
+
+def _lz4_blocks(data: Buffer, at: int, block_bytes: int, checksum_bytes: int) -> tuple[int, int, int]:
+    least = most = 0
+    for _ in range(_BLOCKS_WALKED_MAX):
+        size = _le(data, at, 4)
+        plain, size = size >> 31, size & 0x7FFF_FFFF
+        if not size:
+            return at + 4, least, most
+        if size > block_bytes:
+            raise CompressionError(f"lz4: a block of {size} bytes is larger than {block_bytes}")
+        at += 4 + size + checksum_bytes
+        least += size if plain else 0
+        most += size if plain else min(block_bytes, 255 * size)
+    return at, least, _UNKNOWN
