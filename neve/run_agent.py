@@ -127,17 +127,15 @@ async def serve(settings: Settings, ready_file: Path | None) -> int:
         await rows.close()
 
 
-async def _when_ready(ready: asyncio.Event, agent: Agent, ready_file: Path | None, exporter: object) -> None:
-    from neve.export_supervisor import ExportSupervisor
-
+async def _when_ready(
+    ready: asyncio.Event, agent: Agent, ready_file: Path | None, exporter: ExportSupervisor | None
+) -> None:
     await ready.wait()
-    if isinstance(exporter, ExportSupervisor):
+    if exporter is not None:
         await exporter.start()
     if ready_file is not None:
-        write_ready(
-            ready_file,
-            {"kafka": ":".join(map(str, agent.kafka_address)), "http": ":".join(map(str, agent.http_address))},
-        )
+        kafka, http = agent.kafka_address, agent.http_address
+        write_ready(ready_file, {"kafka": f"{kafka[0]}:{kafka[1]}", "http": f"{http[0]}:{http[1]}"})
 
 
 def write_ready(path: Path, addresses: object) -> None:

@@ -13,7 +13,7 @@ import random
 import statistics
 import time
 from collections.abc import Callable
-from contextlib import ExitStack
+from contextlib import AbstractContextManager, ExitStack
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -27,6 +27,8 @@ RAW = "tests.bench.raw_load"
 CLIENT = "tests.bench.client_load"
 Answer = dict[str, float]
 Case = Callable[[Server, str, float], Answer]
+Start = Callable[[], AbstractContextManager[Server]]
+PAIRS_PER_START = 3
 
 
 def raw_produce(record: int, batch: int) -> Case:
@@ -97,27 +99,32 @@ def one(server: Server, case: str, label: str, seconds: float) -> Answer:
 
 
 def pairs(
-    left: Callable[[], Any], right: Callable[[], Any], case: str, count: int, seconds: float, rng: random.Random
+    left: Start, right: Start, case: str, count: int, seconds: float, rng: random.Random
 ) -> list[dict[str, Answer]]:
-    """Runs of two systems in random order. Each pair starts both systems afresh, one at a time, warmed by a short run."""
-    found = []
-    for n in range(count):
-        sides = [("left", left), ("right", right)]
-        rng.shuffle(sides)
-        answers: dict[str, Answer] = {}
-        for side, start in sides:
-            with ExitStack() as stack:
-                server = stack.enter_context(start())
-                one(server, case, f"warm-{n}", min(2.0, seconds))
-                answers[side] = one(server, case, f"run-{n}", seconds)
-        found.append(answers)
-        left_mb, right_mb = answers["left"]["mb_s"], answers["right"]["mb_s"]
-        cpu = answers["left"]["cpu_s_per_gib"], answers["right"]["cpu_s_per_gib"]
-        print(
-            f"  {case} {n + 1}/{count}: {left_mb:.0f} | {right_mb:.0f} MB/s, {cpu[0]:.2f} | {cpu[1]:.2f} CPU-s/GiB",
-            flush=True,
-        )
+    """Runs of two systems in random order, one at a time. Both are started afresh, and warmed, every few pairs."""
+    found: list[dict[str, Answer]] = []
+    while len(found) < count:
+        with ExitStack() as stack:
+            servers = {"left": stack.enter_context(left()), "right": stack.enter_context(right())}
+            for server in servers.values():
+                one(server, case, f"warm-{len(found)}", min(2.0, seconds))
+            for n in range(len(found), min(count, len(found) + PAIRS_PER_START)):
+                sides = list(servers)
+                rng.shuffle(sides)
+                answers = {side: one(servers[side], case, f"run-{n}", seconds) for side in sides}
+                found.append(answers)
+                show(case, n, count, answers)
     return found
+
+
+def show(case: str, n: int, count: int, answers: dict[str, Answer]) -> None:
+    """One line per pair."""
+    left, right = answers["left"], answers["right"]
+    print(
+        f"  {case} {n + 1}/{count}: {left['mb_s']:.0f} | {right['mb_s']:.0f} MB/s, "
+        f"{left['cpu_s_per_gib']:.2f} | {right['cpu_s_per_gib']:.2f} CPU-s/GiB",
+        flush=True,
+    )
 
 
 def summary(runs: list[dict[str, Answer]], key: str) -> dict[str, float]:
