@@ -132,18 +132,19 @@ def entities(cls: Any, *, with_tags: bool) -> st.SearchStrategy[Any]:
     return st.builds(cls, **fields)
 
 
-def sample(cls: Any, override: Callable[[str, str], Any]) -> Any:
-    """One populated value of a kio class. `override(class name, field name)` gives a value, or None for the usual sample."""
+def sample(cls: Any, override: Callable[[str, str], Any], null: object) -> Any:
+    """One populated value of a kio class. `override(class name, field name)` gives a value, or None for the usual sample,
+    or `null` for None."""
     values: dict[str, Any] = {}
     for shape in shapes(cls):
         value = override(cls.__name__, shape.name)
         if value is None:
             if shape.tagged:
                 continue
-            value = sample(shape.item, override) if shape.kafka_type is None else _SAMPLES[shape.kafka_type]
+            value = sample(shape.item, override, null) if shape.kafka_type is None else _SAMPLES[shape.kafka_type]
             if shape.array:
                 value = (value,)
-        values[shape.name] = value
+        values[shape.name] = None if value is null else value
     return cls(**values)
 
 

@@ -7,6 +7,7 @@ does not mean that it is served: the registry of handlers decides that. Source: 
 from __future__ import annotations
 
 from enum import IntEnum
+from typing import TYPE_CHECKING
 
 NEVER = 1 << 15
 """First flexible version of an API that has none: above every int16."""
@@ -17,12 +18,14 @@ class ApiKey(IntEnum):
 
     flexible_from: int
 
-    def __new__(cls, key: int, flexible_from: int) -> ApiKey:
-        """Make the member an int that also carries its row."""
-        member = int.__new__(cls, key)
-        member._value_ = key
-        member.flexible_from = flexible_from
-        return member
+    if not TYPE_CHECKING:  # type checkers see the lookup by number, as in any IntEnum
+
+        def __new__(cls, key: int, flexible_from: int) -> ApiKey:
+            """Make the member an int that also carries its row."""
+            member = int.__new__(cls, key)
+            member._value_ = key
+            member.flexible_from = flexible_from
+            return member
 
     PRODUCE = 0, 9
     FETCH = 1, 12

@@ -7,6 +7,7 @@ sentences are ours. An `ErrorCode` is an `int`, so it packs into a response as i
 from __future__ import annotations
 
 from enum import IntEnum
+from typing import TYPE_CHECKING
 
 
 class ErrorCode(IntEnum):
@@ -15,13 +16,15 @@ class ErrorCode(IntEnum):
     retriable: bool
     message: str
 
-    def __new__(cls, code: int, retriable: bool, message: str) -> ErrorCode:
-        """Make the member an int that also carries its row."""
-        member = int.__new__(cls, code)
-        member._value_ = code
-        member.retriable = retriable
-        member.message = message
-        return member
+    if not TYPE_CHECKING:  # type checkers see the lookup by number, as in any IntEnum
+
+        def __new__(cls, code: int, retriable: bool, message: str) -> ErrorCode:
+            """Make the member an int that also carries its row."""
+            member = int.__new__(cls, code)
+            member._value_ = code
+            member.retriable = retriable
+            member.message = message
+            return member
 
     UNKNOWN_SERVER_ERROR = -1, False, "The server failed in a way it has no code for."
     NONE = 0, False, "No error."

@@ -16,8 +16,11 @@ from typing import NamedTuple
 from uuid import UUID
 
 from schemas.kafka.wire import (
+    REQUEST_ROOM,
+    TOPIC_COST,
     Buffer,
     WireError,
+    less_room,
     not_null,
     read_compact_count,
     read_compact_nullable_string,
@@ -33,8 +36,6 @@ VERSION_MIN = 4
 VERSION_MAX = 18
 FLEXIBLE_FROM = 12
 TOPIC_IDS_FROM = 13
-PARTITIONS_MAX = 100_000
-"""Most partitions in one request, forgotten ones included."""
 
 _HEAD_V4 = Struct(">iiiib")
 _HEAD_V7 = Struct(">iiiibii")
@@ -101,12 +102,6 @@ def decode_fetch_request(frame: Buffer, at: int, version: int) -> FetchRequest:
         raise WireError("the Fetch request is cut short") from None
 
 
-def _less_room(room: int, count: int) -> int:
-    if count > room:
-        raise WireError(f"more than {PARTITIONS_MAX} partitions in one Fetch request; send them in several")
-    return room - count
-
-
 def _decode_legacy(view: memoryview, at: int, version: int) -> FetchRequest:
     session_id, session_epoch = 0, -1
     if version >= 7:
@@ -117,12 +112,12 @@ def _decode_legacy(view: memoryview, at: int, version: int) -> FetchRequest:
         at += _HEAD_V4.size
     layout = _PART_V9 if version >= 9 else _PART_V5 if version >= 5 else _PART_V4
     count, at = read_count(view, at, 6)
-    room = PARTITIONS_MAX
+    room = less_room(REQUEST_ROOM, TOPIC_COST * not_null(count, "topics"))
     topics = []
-    for _ in range(not_null(count, "topics")):
+    for _ in range(count):
         name, at = read_string(view, at)
         count, at = read_count(view, at, layout.size)
-        room = _less_room(room, not_null(count, "partitions"))
+        room = less_room(room, not_null(count, "partitions"))
         end = at + count * layout.size
         rows = layout.iter_unpack(view[at:end])
         at = end
@@ -139,10 +134,11 @@ def _decode_legacy(view: memoryview, at: int, version: int) -> FetchRequest:
     forgotten = []
     if version >= 7:
         count, at = read_count(view, at, 6)
-        for _ in range(not_null(count, "forgotten topics")):
+        room = less_room(room, TOPIC_COST * not_null(count, "forgotten topics"))
+        for _ in range(count):
             name, at = read_string(view, at)
             count, at = read_count(view, at, 4)
-            room = _less_room(room, not_null(count, "forgotten partitions"))
+            room = less_room(room, not_null(count, "forgotten partitions"))
             forgotten.append(ForgottenTopic(name, None, _ints(view, at, count)))
             at += 4 * count
     rack_id = read_string(view, at)[0] if version >= 11 else ""
@@ -174,21 +170,22 @@ def _decode_flexible(view: memoryview, at: int, version: int) -> FetchRequest:
         replica_id, wait_ms, min_bytes, max_bytes, isolation, session_id, session_epoch = _HEAD_V7.unpack_from(view, at)
         at += _HEAD_V7.size
     count, at = read_compact_count(view, at, 3)
-    room = PARTITIONS_MAX
+    room = less_room(REQUEST_ROOM, TOPIC_COST * not_null(count, "topics"))
     topics = []
-    for _ in range(not_null(count, "topics")):
+    for _ in range(count):
         name, topic_id, at = _topic_key(view, at, version)
         count, at = read_compact_count(view, at, _PART_V12.size)
-        room = _less_room(room, not_null(count, "partitions"))
+        room = less_room(room, not_null(count, "partitions"))
         partitions, at = _partitions(view, at, count, version)
         at = skip_tags(view, at)
         topics.append(FetchTopic(name, topic_id, partitions))
     count, at = read_compact_count(view, at, 3)
     forgotten = []
-    for _ in range(not_null(count, "forgotten topics")):
+    room = less_room(room, TOPIC_COST * not_null(count, "forgotten topics"))
+    for _ in range(count):
         name, topic_id, at = _topic_key(view, at, version)
         count, at = read_compact_count(view, at, 4)
-        room = _less_room(room, not_null(count, "forgotten partitions"))
+        room = less_room(room, not_null(count, "forgotten partitions"))
         forgotten.append(ForgottenTopic(name, topic_id, _ints(view, at, count)))
         at = skip_tags(view, at + 4 * count)
     rack_id, at = read_compact_string(view, at)

@@ -33,7 +33,7 @@ from schemas.kafka.wire import (
 VERSION_MIN = 0
 VERSION_MAX = 13
 FLEXIBLE_FROM = 9
-TOPICS_MAX = 100_000
+TOPICS_MAX = 40_000
 """Most topics in one request."""
 NO_OPERATIONS = -(1 << 31)
 """What stands for authorized operations that nobody asked for."""

@@ -14,10 +14,13 @@ from typing import NamedTuple
 from uuid import UUID
 
 from schemas.kafka.wire import (
+    REQUEST_ROOM,
+    TOPIC_COST,
     Buffer,
     WireError,
     compact_nullable_string,
     cut_short,
+    less_room,
     not_null,
     nullable_string,
     read_compact_count,
@@ -36,8 +39,6 @@ VERSION_MIN = 3
 VERSION_MAX = 13
 FLEXIBLE_FROM = 9
 TOPIC_IDS_FROM = 13
-PARTITIONS_MAX = 100_000
-"""Most partitions in one request. Each costs objects and loop time, and the smallest is seven bytes long."""
 
 _ACKS_TIMEOUT = Struct(">hi")
 _INDEX_SIZE = Struct(">ii")
@@ -90,13 +91,13 @@ def _decode_legacy(view: memoryview, at: int) -> ProduceRequest:
     transactional_id, at = read_nullable_string(view, at)
     acks, timeout_ms = _ACKS_TIMEOUT.unpack_from(view, at)
     count, at = read_count(view, at + 6, 6)
-    room = PARTITIONS_MAX
+    room = less_room(REQUEST_ROOM, TOPIC_COST * not_null(count, "topics"))
     topics = []
     index_size = _INDEX_SIZE.unpack_from
-    for _ in range(not_null(count, "topics")):
+    for _ in range(count):
         name, at = read_string(view, at)
         count, at = read_count(view, at, 8)
-        room = _less_room(room, not_null(count, "partitions"))
+        room = less_room(room, not_null(count, "partitions"))
         partitions: list[PartitionRecords] = []
         for _ in range(count):
             index, length = index_size(view, at)
@@ -118,17 +119,17 @@ def _decode_flexible(view: memoryview, at: int, version: int) -> ProduceRequest:
     transactional_id, at = read_compact_nullable_string(view, at)
     acks, timeout_ms = _ACKS_TIMEOUT.unpack_from(view, at)
     count, at = read_compact_count(view, at + 6, 3)
-    room = PARTITIONS_MAX
+    room = less_room(REQUEST_ROOM, TOPIC_COST * not_null(count, "topics"))
     topics = []
     index_at = _INDEX.unpack_from
     name, topic_id = "", None
-    for _ in range(not_null(count, "topics")):
+    for _ in range(count):
         if version < TOPIC_IDS_FROM:
             name, at = read_compact_string(view, at)
         else:
             topic_id, at = read_uuid(view, at)
         count, at = read_compact_count(view, at, 6)
-        room = _less_room(room, not_null(count, "partitions"))
+        room = less_room(room, not_null(count, "partitions"))
         partitions: list[PartitionRecords] = []
         for _ in range(count):
             index = index_at(view, at)[0]
@@ -150,12 +151,6 @@ def _decode_flexible(view: memoryview, at: int, version: int) -> ProduceRequest:
         topics.append(TopicRecords(name, topic_id, partitions))
     skip_tags(view, at)
     return ProduceRequest(transactional_id, acks, timeout_ms, topics)
-
-
-def _less_room(room: int, count: int) -> int:
-    if count > room:
-        raise WireError(f"more than {PARTITIONS_MAX} partitions in one Produce request; send them in several")
-    return room - count
 
 
 class PartitionResult(NamedTuple):

@@ -24,6 +24,10 @@ Buffer: TypeAlias = bytes | bytearray | memoryview
 STRING_BYTES_MAX = 0x7FFF
 INT32_MAX = 0x7FFF_FFFF
 ZERO_UUID = UUID(int=0)
+REQUEST_ROOM = 100_000
+"""Most partitions in one request; a topic counts as TOPIC_COST. Each costs objects and time on the loop, however few bytes
+it has on the wire."""
+TOPIC_COST = 4
 
 _I16 = Struct(">h")
 _I32 = Struct(">i")
@@ -227,6 +231,15 @@ def not_null(count: int, what: str) -> int:
     if count < 0:
         raise WireError(f"{what} may not be null")
     return count
+
+
+def less_room(room: int, cost: int) -> int:
+    """What is left of a request's room for partitions and topics after `cost` more."""
+    if cost > room:
+        raise WireError(
+            f"more than {REQUEST_ROOM} partitions, each topic counted as {TOPIC_COST}, in one request; send several"
+        )
+    return room - cost
 
 
 def read_tags(buffer: Buffer, at: int) -> tuple[dict[int, tuple[int, int]], int]:

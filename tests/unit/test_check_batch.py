@@ -16,12 +16,12 @@ RECORDS = [NewRecord(NOW_MS, b"key", b"value"), NewRecord(NOW_MS + 5, None, b"x"
 PAYLOAD = b"".join(b"\x0c\0\0" + bytes((2 * at,)) + b"\1\1\0" for at in range(3))
 
 
-def check(batch: bytes, **options: Any) -> Any:
+def check(batch: bytes | bytearray, **options: Any) -> Any:
     settings = {"version": 9, "max_bytes": 1_000_000, "now_ms": NOW_MS} | options
     return check_batch(memoryview(batch), **settings)
 
 
-def code(batch: bytes, **options: Any) -> ErrorCode:
+def code(batch: bytes | bytearray, **options: Any) -> ErrorCode:
     with pytest.raises(RefusedBatch) as caught:
         check(batch, **options)
     return caught.value.code

@@ -58,7 +58,8 @@ def test_what_was_built_is_read(records: list[NewRecord], base_offset: int, code
     assert (header.record_count, header.last_offset_delta, header.codec) == (len(records), len(records) - 1, codec)
     assert header.max_timestamp == max(record.timestamp for record in records)
     assert decode_batch(batch, max_bytes=LIMIT) == [
-        Record(base_offset + at, *record) for at, record in enumerate(records)
+        Record(base_offset + at, record.timestamp, record.key, record.value, tuple(record.headers))
+        for at, record in enumerate(records)
     ]
     assert decode_batch(batch, max_bytes=LIMIT, base_offset=5)[0].offset == 5
 
@@ -177,7 +178,7 @@ def test_damaged_batches() -> None:
 def test_records_before_the_damage_are_given_out() -> None:
     payload = record_bytes() + record_bytes(offset_delta=1) + record_bytes(key=b"\x7e", offset_delta=2)
     batch = wrap_payload(payload, record_count=3, last_offset_delta=2)
-    found = []
+    found: list[int] = []
     with pytest.raises(RecordError):
         found.extend(record.offset for record in iter_records(read_header(batch), batch[61:], max_bytes=LIMIT))
     stream = iter_records(read_header(batch), batch[61:], max_bytes=LIMIT)
