@@ -95,8 +95,8 @@ class Agent:
         self._end.push_async_callback(http.stop)
         log.info(
             "agent is ready",
-            kafka="%s:%d" % self.kafka_address,
-            http="%s:%d" % self.http_address,
+            kafka=f"{self.kafka_address[0]}:{self.kafka_address[1]}",
+            http=f"{self.http_address[0]}:{self.http_address[1]}",
             broker_id=core.cluster.self_view.broker_id,
             cluster_id=core.cluster.cluster_id,
         )

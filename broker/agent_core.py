@@ -121,7 +121,7 @@ class AgentCore:
     def topic_gone(self, topic: int, shards: int) -> None:
         """A topic was deleted: what is known of its shards goes, and its waiting consumers hear of it."""
         for shard in range(shards):
-            self.index.drop((topic, shard))
+            self.index.forget((topic, shard))
             self.waiters.wake((topic, shard))
 
     def failed(self) -> None:

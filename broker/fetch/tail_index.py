@@ -67,6 +67,8 @@ class TailIndex:
         self._extents_max = extents_max
         self._shards: dict[ShardKey, ShardTail] = {}
         self._order: deque[ShardTail] = deque()
+        self._floors: dict[ShardKey, int] = {}
+        """High watermarks of dropped tails: an older snapshot that arrives late must not bring an older one back."""
         self.extents = 0
 
     def tail(self, key: ShardKey) -> ShardTail | None:
@@ -97,7 +99,7 @@ class TailIndex:
         """
         tail = self._shards.get(key)
         reach = extents[-1].offset_next if extents else high_watermark
-        if reach != high_watermark:
+        if reach != high_watermark or high_watermark < self._floors.get(key, 0):
             return False
         if tail is not None:
             tail.log_start = max(tail.log_start, log_start)
@@ -129,11 +131,17 @@ class TailIndex:
         self.learn(key, high_watermark, log_start, extents)
 
     def drop(self, key: ShardKey) -> None:
-        """Forget a shard: the database is asked next."""
+        """Forget what is known of a shard: the database is asked next."""
         tail = self._shards.pop(key, None)
         if tail is not None:
             tail.live = False
             self.extents -= len(tail)
+            self._floors[key] = tail.high_watermark
+
+    def forget(self, key: ShardKey) -> None:
+        """The shard is gone for good."""
+        self.drop(key)
+        self._floors.pop(key, None)
 
     def _append(self, tail: ShardTail, extent: Extent) -> None:
         tail.append(extent)

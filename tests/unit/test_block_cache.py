@@ -1,0 +1,147 @@
+"""The block cache: bounded, one GET per block, nothing unchecked served, readahead shared."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+from broker.fetch.block_cache import BlockCache, StoredObject
+from broker.fetch.spans import BadExtent
+from broker.objects.memory import MemoryStore
+from broker.objects.port import Corrupt, NotFound, Unavailable
+from catalog.sequence import Extent
+from schemas.kafka.records import decode_batch
+from schemas.segment import Run, build_segment
+from tests.data_path import TOPIC_ID, batch_of
+
+
+class Store(MemoryStore):
+    """Counts GETs; they take a turn of the loop; the next ones can be made to fail."""
+
+    def __init__(self) -> None:
+        super().__init__(lambda: 0)
+        self.gets: list[tuple[str, int]] = []
+        self.failures: list[Exception] = []
+
+    async def get(self, key: str, start: int = 0, length: int | None = None) -> bytes:
+        self.gets.append((key, start))
+        await asyncio.sleep(0)
+        if self.failures:
+            raise self.failures.pop()
+        return await super().get(key, start, length)
+
+
+async def put(store: Store, sequence: int, *batches: bytes) -> tuple[StoredObject, list[Extent]]:
+    """A segment with one run; one extent per batch."""
+    run = Run(1, TOPIC_ID, 0, [memoryview(b) for b in batches], len(batches), len(batches), 0, 0)
+    built = build_segment("c", 1, sequence, [run])
+    name = f"c/segments/1/{sequence}"
+    await store.put(name, built.parts)
+    extents, at = [], built.body_first
+    for n, batch in enumerate(batches):
+        extents.append(Extent(1, 0, n, n + 1, 1 << 32 | sequence, at, len(batch), 1, 0, -1))
+        at += len(batch)
+    return StoredObject(name), extents
+
+
+def cache_over(store: Store, **more: int) -> BlockCache:
+    return BlockCache(store, **{"bytes_max": 10_000, "block_bytes": 1000, "reads_max": 2, **more})
+
+
+def value(cache: BlockCache, extent: Extent) -> bytes | None:
+    span = cache.span(extent)
+    assert span is not None
+    [record] = decode_batch(span.data)
+    assert record.offset == extent.offset_first
+    return record.value
+
+
+async def test_one_get_per_block_however_many_wait() -> None:
+    store = Store()
+    stored, extents = await put(store, 1, batch_of(b"a"), batch_of(b"b"))
+    cache = cache_over(store)
+    await asyncio.gather(*(cache.load(extent, stored) for extent in extents * 50))
+    assert store.gets == [(stored.name, 0)]
+    assert [value(cache, extent) for extent in extents] == [b"a", b"b"]
+
+
+async def test_a_waiter_that_goes_away_takes_nothing_from_the_others() -> None:
+    store = Store()
+    stored, [extent] = await put(store, 1, batch_of(b"a"))
+    cache = cache_over(store)
+    first = asyncio.create_task(cache.load(extent, stored))
+    second = asyncio.create_task(cache.load(extent, stored))
+    await asyncio.sleep(0)
+    first.cancel()
+    await second
+    assert value(cache, extent) == b"a"
+
+
+async def test_extents_across_blocks_are_put_together() -> None:
+    store = Store()
+    stored, extents = await put(store, 1, batch_of(b"a" * 700), batch_of(b"b" * 3000), batch_of(b"c" * 10))
+    cache = cache_over(store)
+    for extent in extents:
+        await cache.load(extent, stored)
+    assert [value(cache, extent) for extent in extents] == [b"a" * 700, b"b" * 3000, b"c" * 10]
+
+
+async def test_bytes_are_bounded_and_the_oldest_leave() -> None:
+    store = Store()
+    cache = cache_over(store, bytes_max=2500)
+    objects = [await put(store, n, batch_of(bytes([n]) * 600)) for n in range(8)]
+    for stored, [extent] in objects:
+        await cache.load(extent, stored)
+        assert cache.bytes <= 2500
+        assert value(cache, extent) == bytes([extent.object_id & 0xFF]) * 600
+    assert cache.span(objects[0][1][0]) is None
+    assert cache.span(objects[-1][1][0]) is not None
+    for _, [extent] in objects:
+        cache.forget(extent)
+    assert cache.bytes == 0
+
+
+async def test_own_segments_are_never_fetched_and_own_their_bytes() -> None:
+    store = Store()
+    _, extents = await put(store, 1, batch_of(b"a"), batch_of(b"b"))
+    body = bytearray(batch_of(b"a") + batch_of(b"b"))
+    cache = cache_over(store)
+    cache.insert_own(extents[0].object_id, body, extents[0].byte_first, extents)
+    assert [value(cache, extent) for extent in extents] == [b"a", b"b"]
+    assert store.gets == []
+    assert cache.bytes == len(body)
+
+
+@pytest.mark.parametrize("at", [5, 20, -30])
+async def test_a_flipped_bit_is_never_served(at: int) -> None:
+    store = Store()
+    stored, [extent] = await put(store, 1, batch_of(b"some value"))
+    body = bytearray(await store.get(stored.name))
+    body[at] ^= 1
+    await store.put(stored.name, [body], if_absent=False)
+    cache = cache_over(store)
+    with pytest.raises((Corrupt, BadExtent)):
+        await cache.load(extent, stored)
+        cache.span(extent)
+
+
+async def test_another_object_under_the_name_is_not_served() -> None:
+    store = Store()
+    stored, _ = await put(store, 1, batch_of(b"a"))
+    _, [extent] = await put(store, 2, batch_of(b"a"))
+    with pytest.raises(Corrupt, match="not"):
+        await cache_over(store).load(extent, stored)
+
+
+async def test_a_failed_read_fails_its_waiters_and_is_tried_again() -> None:
+    store = Store()
+    stored, [extent] = await put(store, 1, batch_of(b"a"))
+    cache = cache_over(store)
+    store.failures = [Unavailable("busy")]
+    results = await asyncio.gather(*(cache.load(extent, stored) for _ in range(3)), return_exceptions=True)
+    assert [type(result) for result in results] == [Unavailable] * 3
+    await cache.load(extent, stored)
+    assert value(cache, extent) == b"a"
+    with pytest.raises(NotFound):
+        await cache.load(extent._replace(object_id=5), StoredObject("c/segments/1/5"))
