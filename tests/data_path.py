@@ -64,7 +64,9 @@ class Produced:
     core: AgentCore
     outcomes: list[BatchOutcome | None] = field(default_factory=list)
 
-    def send(self, topic: TopicView, shard: int, records: bytes, *, connection: int = 1) -> asyncio.Future[BatchOutcome]:
+    def send(
+        self, topic: TopicView, shard: int, records: bytes, *, connection: int = 1
+    ) -> asyncio.Future[BatchOutcome]:
         """Append one batch as a request of its own."""
         future: asyncio.Future[BatchOutcome] = asyncio.get_running_loop().create_future()
         at = len(self.outcomes)

@@ -46,7 +46,14 @@ def test_errors_take_no_budget() -> None:
 
 
 @given(
-    st.lists(st.tuples(st.lists(st.lists(st.integers(1, 50), min_size=1, max_size=4), max_size=6), st.integers(0, 30), st.integers(1, 200)), max_size=5),
+    st.lists(
+        st.tuples(
+            st.lists(st.lists(st.integers(1, 50), min_size=1, max_size=4), max_size=6),
+            st.integers(0, 30),
+            st.integers(1, 200),
+        ),
+        max_size=5,
+    ),
     st.integers(1, 400),
 )
 def test_enough_is_planned_and_not_an_extent_more(

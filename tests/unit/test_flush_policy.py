@@ -12,9 +12,7 @@ from broker.ingest.flush_policy import BufferState, FlushLimits, plan_flush
 from broker.services import Append
 from tests.data_path import append_of, batch_of
 
-LIMITS = FlushLimits(
-    interval_s=0.25, interval_min_s=0.1, bytes_max=1000, shards_max=10, uploads_max=4, eager_flushes=2
-)
+LIMITS = FlushLimits(interval_s=0.25, interval_min_s=0.1, bytes_max=1000, shards_max=10, uploads_max=4, eager_flushes=2)
 STATE = BufferState(bytes=10, shards=1, first_s=100.0, last_start_s=99.0, uploads=0, flushes=0)
 BATCHES = [batch_of(bytes([n]) * n) for n in range(1, 20)]
 
@@ -80,14 +78,14 @@ def test_a_wait_ends_in_a_flush(state: BufferState, later: float) -> None:
 
 @given(
     st.lists(
-        st.lists(st.tuples(st.integers(1, 3), st.integers(0, 3), st.integers(1, 4), st.sampled_from(BATCHES)), max_size=5),
+        st.lists(
+            st.tuples(st.integers(1, 3), st.integers(0, 3), st.integers(1, 4), st.sampled_from(BATCHES)), max_size=5
+        ),
         max_size=10,
     ),
     st.integers(1, 4),
 )
-def test_gathered_in_order_and_counted_exactly(
-    requests: list[list[tuple[int, int, int, bytes]]], lost: int
-) -> None:
+def test_gathered_in_order_and_counted_exactly(requests: list[list[tuple[int, int, int, bytes]]], lost: int) -> None:
     accumulator = Accumulator()
     model: dict[tuple[int, int], list[Append]] = defaultdict(list)
     for at, request in enumerate(requests):

@@ -84,6 +84,12 @@ async def flaky() -> tuple[Flaky, Database]:
     return made, made  # type: ignore[return-value]
 
 
+async def until(condition: Callable[[], bool]) -> None:
+    """Let the loop turn until the condition holds."""
+    while not condition():  # noqa: ASYNC110
+        await asyncio.sleep(0)
+
+
 async def log_of(core: AgentCore, topic: TopicView, shard: int = 0) -> tuple[int, int]:
     """(high watermark, objects committed) by the database."""
     marks = await core.database.snapshot(
@@ -101,8 +107,7 @@ async def test_success_is_told_only_after_the_commit() -> None:
         topic = await core.topics.create("t", 1, {})
         produced = Produced(core)
         answer = produced.send(topic, 0, batch_of(b"a", b"b"))
-        while not db.commits:
-            await asyncio.sleep(0)
+        await until(lambda: db.commits > 0)
         for _ in range(20):
             await asyncio.sleep(0)
         assert len(store.puts) == 1
@@ -158,8 +163,7 @@ async def test_what_stays_unknown_is_timed_out_and_later_batches_of_the_connecti
         produced = Produced(core)
         db.fates = ["lost"] * 1000
         mine = produced.send(topic, 0, batch_of(b"a"), connection=1)
-        while not db.commits:
-            await asyncio.sleep(0)
+        await until(lambda: db.commits > 0)
         later = produced.send(topic, 0, batch_of(b"b"), connection=1)
         await asyncio.sleep(0.05)
         assert await mine == FAILED
@@ -242,8 +246,7 @@ async def test_a_commit_that_landed_before_the_epoch_was_lost_is_not_made_twice(
         produced = Produced(core)
         db.fates = ["reply lost"]
         answer = produced.send(topic, 0, batch_of(b"a"))
-        while db.fates:
-            await asyncio.sleep(0)
+        await until(lambda: not db.fates)
         await db.inner.transact(lambda tx: tx.execute("UPDATE epochs SET lease_until_ms = 0"))
         assert (await answer).offset == 0
         assert await log_of(core, topic) == (1, 1)

@@ -1,0 +1,269 @@
+"""The read path end to end over memory: never over a gap, never out of range too early, one bad extent fails alone."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import pytest
+
+from broker.agent_core import AgentCore
+from broker.objects.memory import MemoryStore
+from broker.services import FetchedPart, FetchPart, TopicView
+from catalog.inline import InlineDatabase
+from catalog.migrate import migrate
+from schemas.kafka.batch import TIMESTAMP_TYPE_BIT, read_header
+from tests.data_path import Produced, batch_of, memory_database, running_core, values_in
+
+
+class Store(MemoryStore):
+    """Counts GETs of segments and can damage them."""
+
+    def __init__(self) -> None:
+        super().__init__(lambda: 0)
+        self.gets = 0
+
+    async def get(self, key: str, start: int = 0, length: int | None = None) -> bytes:
+        self.gets += "/segments/" in key
+        return await super().get(key, start, length)
+
+
+@asynccontextmanager
+async def two_agents(**settings: int) -> AsyncIterator[tuple[AgentCore, AgentCore, Store, InlineDatabase]]:
+    """Two agents of one cluster, without hints between them: polling alone has to do."""
+    store, database = Store(), memory_database()
+    await migrate(database)
+    one_db, two_db = database.handle(), database.handle()
+
+    async def lost(channel: str, payload: str) -> None:
+        return None
+
+    one_db.notify = two_db.notify = lost  # type: ignore[method-assign]
+    async with (
+        running_core(store=store, database=one_db, seed=1, **settings) as one,
+        running_core(store=store, database=two_db, seed=2, **settings) as two,
+    ):
+        yield one, two, store, database
+
+
+async def fetch(
+    core: AgentCore, topic: TopicView, offset: int = 0, *, shard: int = 0, wait_ms: int = 0, min_bytes: int = 1,
+    part_bytes: int = 1 << 20, max_bytes: int = 1 << 20,
+) -> FetchedPart:  # fmt: skip
+    [part] = await core.reader.fetch(
+        [FetchPart(topic.topic, shard, offset, part_bytes)],
+        max_wait_ms=wait_ms, min_bytes=min_bytes, max_bytes=max_bytes,
+    )  # fmt: skip
+    return part
+
+
+async def test_the_own_tail_is_served_from_memory_at_once() -> None:
+    store = Store()
+    async with running_core(store=store) as core:
+        topic = await core.topics.create("t", 1, {})
+        produced = Produced(core)
+        for n in range(5):
+            await produced.send(topic, 0, batch_of(b"%d" % n, b"x"))
+        answer = core.reader.fetch_now([FetchPart(topic.topic, 0, 3, 1 << 20)], 1, 1 << 20)
+        assert answer is not None
+        assert values_in(answer[0])[:3] == [(2, b"1"), (3, b"x"), (4, b"2")], "the whole batch that holds the offset"
+        assert (answer[0].high_watermark, answer[0].last_stable_offset, answer[0].log_start) == (10, 10, 0)
+        assert store.gets == 0
+        assert core.reader.fetch_now([FetchPart(topic.topic, 0, 10, 1 << 20)], 1, 1 << 20) is None
+        assert core.reader.fetch_now([FetchPart(topic.topic, 0, 11, 1 << 20)], 0, 1 << 20) is None
+
+
+async def test_nothing_is_served_over_the_commits_of_another_agent() -> None:
+    async with two_agents(poll_interval_ms=10_000) as (one, two, _, _):
+        topic = await one.topics.create("t", 1, {})
+        sent = []
+        for n in range(9):
+            writer = two if n in (2, 3, 7) else one
+            await Produced(writer).send(topic, 0, batch_of(b"%d" % n))
+            sent.append((n, b"%d" % n))
+        for core in (one, two):
+            assert values_in(await fetch(core, topic)) == sent
+            for offset in range(9):
+                assert values_in(await fetch(core, topic, offset)) == sent[offset:]
+
+
+async def test_acknowledged_at_one_is_at_once_read_at_the_other() -> None:
+    """Also when the reader's agent believes in an older end: out of range comes only from a fresh read."""
+    async with two_agents(poll_interval_ms=10_000) as (one, two, _, _):
+        topic = await one.topics.create("t", 1, {})
+        produced = Produced(one)
+        for n in range(50):
+            outcome = await produced.send(topic, 0, batch_of(b"%d" % n))
+            assert outcome.offset == n
+            part = await fetch(two, topic, n + 1)
+            assert (part.error, part.bytes) == (0, 0)
+            assert (await fetch(two, topic, n)).high_watermark >= n + 1
+            [latest] = await two.reader.list_offsets([(topic.topic, 0, -1)])
+            assert latest.offset == n + 1
+        assert (await fetch(two, topic, 52)).error == 1
+        assert (await fetch(two, topic, -1)).error == 1
+        assert (await fetch(two, topic, 0, shard=9)).error == 3
+
+
+async def test_a_long_poll_wakes_on_own_commits_at_once() -> None:
+    async with running_core(poll_interval_ms=10_000) as core:
+        topic = await core.topics.create("t", 2, {})
+        waiting = asyncio.create_task(fetch(core, topic, wait_ms=5_000))
+        await asyncio.sleep(0.02)
+        await Produced(core).send(topic, 1, batch_of(b"other shard"))
+        await asyncio.sleep(0.02)
+        assert not waiting.done()
+        await Produced(core).send(topic, 0, batch_of(b"mine"))
+        assert values_in(await asyncio.wait_for(waiting, 1)) == [(0, b"mine")]
+        assert core.waiters.count == 0
+        assert core.waiters.keys() == []
+
+
+async def test_a_long_poll_sees_other_agents_commits_without_any_hint() -> None:
+    async with two_agents(poll_interval_ms=10) as (one, two, _, _):
+        topic = await one.topics.create("t", 1, {})
+        for n in range(5):
+            waiting = asyncio.create_task(fetch(two, topic, n, wait_ms=5_000))
+            await asyncio.sleep(0.02)
+            await Produced(one).send(topic, 0, batch_of(b"%d" % n))
+            assert values_in(await asyncio.wait_for(waiting, 1)) == [(n, b"%d" % n)]
+
+
+async def test_too_few_bytes_wait_the_whole_time_and_are_then_given() -> None:
+    async with running_core() as core:
+        topic = await core.topics.create("t", 1, {})
+        await Produced(core).send(topic, 0, batch_of(b"small"))
+        loop = asyncio.get_running_loop()
+        began = loop.time()
+        part = await fetch(core, topic, wait_ms=80, min_bytes=100_000)
+        assert loop.time() - began >= 0.079
+        assert values_in(part) == [(0, b"small")]
+
+
+async def test_limits_cut_between_batches_and_the_first_is_whole() -> None:
+    async with running_core() as core:
+        topic = await core.topics.create("t", 2, {})
+        produced = Produced(core)
+        one = batch_of(b"x" * 100)
+        await asyncio.gather(*(produced.send(topic, shard, one) for shard in (0, 1) for _ in range(4)))
+        parts = [FetchPart(topic.topic, shard, 0, 2 * len(one) + 1) for shard in (0, 1)]
+        found = await core.reader.fetch(parts, max_wait_ms=0, min_bytes=1, max_bytes=3 * len(one) + 1)
+        assert [part.bytes // len(one) for part in found] == [2, 1]
+        found = await core.reader.fetch(parts, max_wait_ms=0, min_bytes=1, max_bytes=1)
+        assert [part.bytes // len(one) for part in found] == [1, 0]
+        assert await fetch_all(core, topic, 1, part_bytes=1) == [(n, b"x" * 100) for n in range(4)]
+
+
+async def fetch_all(
+    core: AgentCore, topic: TopicView, shard: int, *, part_bytes: int
+) -> list[tuple[int, bytes | None]]:
+    """Read to the end, as a consumer does."""
+    found: list[tuple[int, bytes | None]] = []
+    while True:
+        offset = found[-1][0] + 1 if found else 0
+        part = await fetch(core, topic, offset, shard=shard, part_bytes=part_bytes)
+        assert part.error == 0
+        if not part.bytes:
+            return found
+        found += [row for row in values_in(part) if row[0] >= offset]
+
+
+async def test_old_data_is_read_through_the_cold_path() -> None:
+    store, database = Store(), memory_database()
+    await migrate(database)
+    async with running_core(store=store, database=database.handle(), seed=1) as core:
+        topic = await core.topics.create("t", 3, {})
+        produced = Produced(core)
+        for n in range(30):
+            await produced.send(topic, n % 3, batch_of(b"%d" % n, b"-"))
+    async with running_core(store=store, database=database.handle(), seed=2) as fresh:
+        for shard in range(3):
+            found = await fetch_all(fresh, topic, shard, part_bytes=300)
+            assert [value for _, value in found[::2]] == [b"%d" % n for n in range(shard, 30, 3)]
+            assert [offset for offset, _ in found] == list(range(20))
+        assert store.gets == 30, "one GET per object"
+        assert fresh.hot.bytes == 0, "a backfill doesn't flush out the tail"
+
+
+@pytest.mark.parametrize(("damage", "error"), [("gone", 56), ("flipped", 2), ("cut", 2)])
+async def test_a_bad_extent_fails_its_partition_alone(damage: str, error: int) -> None:
+    store, database = Store(), memory_database()
+    await migrate(database)
+    async with running_core(store=store, database=database.handle(), seed=1) as core:
+        topic = await core.topics.create("t", 2, {})
+        for shard in (0, 1, 0):
+            await Produced(core).send(topic, shard, batch_of(b"shard %d" % shard))
+    [(name,)] = await database.snapshot(
+        lambda tx: tx.fetch(
+            "SELECT o.name FROM extents AS e JOIN objects AS o ON o.object_id = e.object_id WHERE e.shard = 0 ORDER BY e.offset_next LIMIT 1"
+        )
+    )
+    body = bytearray(await store.get(name))
+    if damage == "gone":
+        await store.delete([name])
+    else:
+        body[-3] ^= 1
+        await store.put(name, [body if damage == "flipped" else body[:-1]], if_absent=False)
+    async with running_core(store=store, database=database.handle(), seed=2) as fresh:
+        parts = [FetchPart(topic.topic, shard, offset, 1 << 20) for shard, offset in ((0, 0), (1, 0), (0, 1))]
+        bad, good, after = await fresh.reader.fetch(parts, max_wait_ms=0, min_bytes=1, max_bytes=1 << 20)
+        assert (bad.error, bad.high_watermark, list(bad.records)) == (error, -1, [])
+        assert values_in(good) == [(0, b"shard 1")]
+        assert values_in(after) == [(1, b"shard 0")]
+
+
+async def test_append_time_is_patched_in_and_the_checksum_agrees() -> None:
+    async with running_core() as core:
+        topic = await core.topics.create("t", 1, {"message.timestamp.type": "LogAppendTime"})
+        outcome = await Produced(core).send(topic, 0, batch_of(b"a", timestamp=5))
+        part = await fetch(core, topic)
+        assert values_in(part) == [(0, b"a")]
+        header = read_header(part.records[0])
+        assert header.max_timestamp == outcome.append_ms > 5
+        assert header.attributes & TIMESTAMP_TYPE_BIT
+        [found] = await core.reader.list_offsets([(topic.topic, 0, outcome.append_ms)])
+        assert (found.offset, found.timestamp) == (0, outcome.append_ms)
+
+
+async def test_offsets_by_position_and_time() -> None:
+    async with running_core() as core:
+        topic = await core.topics.create("t", 1, {})
+        produced = Produced(core)
+        await produced.send(topic, 0, batch_of(b"a", b"b", timestamp=1000))
+        await produced.send(topic, 0, batch_of(b"c", b"d", b"e", timestamp=5000, codec=1))
+        await produced.send(topic, 0, batch_of(b"f", timestamp=3000))
+        asked = [-1, -2, -4, -3, -5, 0, 1001, 1002, 5001, 5003]
+        answers = await core.reader.list_offsets([(topic.topic, 0, timestamp) for timestamp in asked])
+        assert [(answer.error, answer.offset, answer.timestamp) for answer in answers] == [
+            (0, 6, -1), (0, 0, -1), (0, 0, -1), (0, 4, 5002), (0, -1, -1),
+            (0, 0, 1000), (0, 1, 1001), (0, 2, 5000), (0, 3, 5001), (0, -1, -1),
+        ]  # fmt: skip
+        [unknown] = await core.reader.list_offsets([(topic.topic, 5, -1)])
+        assert (unknown.error, unknown.offset) == (3, -1)
+
+
+async def test_a_deleted_topic_is_not_served_from_memory() -> None:
+    async with running_core() as core:
+        topic = await core.topics.create("t", 1, {})
+        await Produced(core).send(topic, 0, batch_of(b"a"))
+        waiting = asyncio.create_task(fetch(core, topic, 1, wait_ms=5_000))
+        await asyncio.sleep(0.02)
+        await core.topics.delete(topic)
+        assert (await asyncio.wait_for(waiting, 1)).error == 3
+        assert core.topics.by_name("t") is None
+        assert (await fetch(core, topic)).error == 3
+        again = await core.topics.create("t", 1, {})
+        assert again.topic_id != topic.topic_id
+        assert (await fetch(core, again)).high_watermark == 0
+
+
+async def test_many_readers_share_reads_of_the_database() -> None:
+    async with two_agents() as (one, two, _, _):
+        topic = await one.topics.create("t", 1, {})
+        for n in range(5):
+            await Produced(one).send(topic, 0, batch_of(b"%d" % n))
+        before = two.reads.reads
+        parts = await asyncio.gather(*(fetch(two, topic, n % 5) for n in range(100)))
+        assert all(part.error == 0 and part.high_watermark == 5 for part in parts)
+        assert two.reads.reads - before <= 4
