@@ -96,18 +96,22 @@ class PostgresDatabase:
 
     async def transact(self, body: Callable[[Transaction], Awaitable[T]]) -> T:
         """Run `body` in one write transaction; again from the start on conflicts."""
-        for attempt in range(1, self._attempts + 1):
-            try:
-                return await self._run(self._writers, _BEGIN_WRITE, body)
-            except Conflict as conflict:
-                if attempt == self._attempts:
-                    raise Unreachable(f"gave up after {attempt} conflicting transactions: {conflict}") from conflict
-                await asyncio.sleep(_RETRY_PAUSE_S * attempt)
-        raise AssertionError("unreachable")
+        return await self._run_again(self._writers, _BEGIN_WRITE, body)
 
     async def snapshot(self, body: Callable[[Transaction], Awaitable[T]]) -> T:
         """Run `body` in one read snapshot; it begins with the body's first query."""
-        return await self._run(self._readers, _BEGIN_READ, body)
+        return await self._run_again(self._readers, _BEGIN_READ, body)
+
+    async def _run_again(self, pool: Pool, begin: str, body: Callable[[Transaction], Awaitable[T]]) -> T:
+        """Run until there is no conflict, a bounded number of times. A pooled connection found dead counts as one."""
+        for attempt in range(1, self._attempts + 1):
+            try:
+                return await self._run(pool, begin, body)
+            except Conflict as conflict:
+                if attempt == self._attempts:
+                    raise Unreachable(f"gave up after {attempt} attempts: {conflict}") from conflict
+                await asyncio.sleep(_RETRY_PAUSE_S * attempt)
+        raise AssertionError("unreachable")
 
     async def _run(self, pool: Pool, begin: str, body: Callable[[Transaction], Awaitable[T]]) -> T:
         try:
@@ -151,7 +155,7 @@ class PostgresDatabase:
 async def _run_on(connection: PostgresConnection, begin: str, body: Callable[[Transaction], Awaitable[T]]) -> T:
     """One transaction on one connection. After anything but a clean end the connection is rolled back or dropped."""
     try:
-        await connection.execute(begin)
+        await _begin(connection, begin)
         result = await body(PostgresTransaction(connection))
     except Exception as error:
         await _roll_back(connection)
@@ -163,6 +167,15 @@ async def _run_on(connection: PostgresConnection, begin: str, body: Callable[[Tr
         raise
     await _commit(connection)
     return result
+
+
+async def _begin(connection: PostgresConnection, begin: str) -> None:
+    """BEGIN. A connection that died in the pool is found here, before anything was done: another one may be tried."""
+    try:
+        await connection.execute(begin)
+    except CONNECTION_LOST as error:
+        connection.terminate()
+        raise Conflict(f"a pooled connection was dead: {error!r}") from error
 
 
 async def _commit(connection: PostgresConnection) -> None:
