@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from functools import partial
 
 import pytest
 
@@ -115,11 +116,15 @@ async def test_transactions_are_serialised(opened: OpenDatabase) -> None:
     assert [tuple(row) for row in await opened.db.snapshot(lambda tx: tx.fetch("SELECT b FROM t"))] == [(40,)]
 
 
+async def insert_one(tx: Transaction, number: int) -> None:
+    await tx.execute("INSERT INTO t (a, b) VALUES ($1, 1)", number)
+
+
 async def test_snapshot_sees_what_was_committed_before(opened: OpenDatabase) -> None:
     await make_table(opened.db)
     other = await opened.another()
     for number in range(20):
-        await opened.db.transact(lambda tx, number=number: tx.execute("INSERT INTO t (a, b) VALUES ($1, 1)", number))
+        await opened.db.transact(partial(insert_one, number=number))
         assert len(await other.snapshot(lambda tx: tx.fetch("SELECT a FROM t"))) == number + 1
 
 
