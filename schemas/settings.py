@@ -123,6 +123,7 @@ class Settings(BaseSettings):
     requests_in_flight_max: int = Field(
         1000, gt=0, description="Pipelined requests per connection before reading stops."
     )
+    receive_pool_bytes_max: int = Field(64 * MIB, ge=0, description="Receive buffers kept for use again, per process.")
     response_buffer_bytes_max: int = Field(
         16 * MIB, gt=0, description="Unsent bytes per connection before reading stops."
     )
@@ -136,6 +137,9 @@ class Settings(BaseSettings):
     export_interval_ms: int = Field(500, gt=0, description="How often the exporter looks for work.")
     export_chunk_bytes: int = Field(32 * MIB, gt=0, description="Most log bytes decoded into one Parquet file.")
     export_memory_bytes: int = Field(256 * MIB, gt=0, description="Most log bytes in flight in an exporter.")
+    export_lease_ms: int = Field(30_000, gt=0, description="Lease of a topic's export, renewed at a third of it.")
+    export_retry_max_ms: int = Field(30_000, gt=0, description="Longest wait before a topic whose export failed is tried again.")
+    partitions_max_per_commit: int = Field(64, gt=0, description="Most partitions (days, by default) one table commit touches.")
     latest_keys_max: int = Field(100_000, gt=0, description="Most keys of a latest table in the simple way.")
     export_idle_commit_ms: int = Field(
         2_000,

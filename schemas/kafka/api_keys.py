@@ -16,6 +16,7 @@ NEVER = 1 << 15
 class ApiKey(IntEnum):
     """One row per API: `NAME = key, first flexible version`."""
 
+    value: int
     flexible_from: int
 
     if not TYPE_CHECKING:  # type checkers see the lookup by number, as in any IntEnum

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 class ErrorCode(IntEnum):
     """One row per error: `NAME = code, retriable, message`."""
 
+    value: int
     retriable: bool
     message: str
 

@@ -43,6 +43,7 @@ TOPIC_IDS_FROM = 13
 _ACKS_TIMEOUT = Struct(">hi")
 _INDEX_SIZE = Struct(">ii")
 _INDEX = Struct(">i")
+_INDEX_LENGTH = Struct(">iBBB")
 _I32 = Struct(">i")
 _RESULT_V3 = Struct(">ihqq")
 _RESULT_V5 = Struct(">ihqqq")
@@ -92,7 +93,7 @@ def _decode_legacy(view: memoryview, at: int) -> ProduceRequest:
     acks, timeout_ms = _ACKS_TIMEOUT.unpack_from(view, at)
     count, at = read_count(view, at + 6, 6)
     room = less_room(REQUEST_ROOM, TOPIC_COST * not_null(count, "topics"))
-    topics = []
+    topics: list[TopicRecords] = []
     index_size = _INDEX_SIZE.unpack_from
     for _ in range(count):
         name, at = read_string(view, at)
@@ -110,8 +111,8 @@ def _decode_legacy(view: memoryview, at: int) -> ProduceRequest:
                 records = view[at:end]
                 at = end
             partitions.append(_new(PartitionRecords, (index, records)))
-        topics.append(TopicRecords(name, None, partitions))
-    return ProduceRequest(transactional_id, acks, timeout_ms, topics)
+        topics.append(_new(TopicRecords, (name, None, partitions)))
+    return _new(ProduceRequest, (transactional_id, acks, timeout_ms, topics))
 
 
 def _decode_flexible(view: memoryview, at: int, version: int) -> ProduceRequest:
@@ -120,8 +121,8 @@ def _decode_flexible(view: memoryview, at: int, version: int) -> ProduceRequest:
     acks, timeout_ms = _ACKS_TIMEOUT.unpack_from(view, at)
     count, at = read_compact_count(view, at + 6, 3)
     room = less_room(REQUEST_ROOM, TOPIC_COST * not_null(count, "topics"))
-    topics = []
-    index_at = _INDEX.unpack_from
+    topics: list[TopicRecords] = []
+    index_length = _INDEX_LENGTH.unpack_from
     name, topic_id = "", None
     for _ in range(count):
         if version < TOPIC_IDS_FROM:
@@ -132,10 +133,16 @@ def _decode_flexible(view: memoryview, at: int, version: int) -> ProduceRequest:
         room = less_room(room, not_null(count, "partitions"))
         partitions: list[PartitionRecords] = []
         for _ in range(count):
-            index = index_at(view, at)[0]
-            length = view[at + 4]
+            # A whole request always has seven bytes here: the tagged fields of partition, topic and request follow.
+            index, length, second, third = index_length(view, at)
             if length < 0x80:
                 at += 5
+            elif second < 0x80:
+                length = length & 0x7F | second << 7
+                at += 6
+            elif third < 0x80:
+                length = length & 0x7F | (second & 0x7F) << 7 | third << 14
+                at += 7
             else:
                 length, at = read_uvarint(view, at + 4)
             records = None
@@ -148,9 +155,9 @@ def _decode_flexible(view: memoryview, at: int, version: int) -> ProduceRequest:
             at = skip_tags(view, at) if view[at] else at + 1
             partitions.append(_new(PartitionRecords, (index, records)))
         at = skip_tags(view, at)
-        topics.append(TopicRecords(name, topic_id, partitions))
+        topics.append(_new(TopicRecords, (name, topic_id, partitions)))
     skip_tags(view, at)
-    return ProduceRequest(transactional_id, acks, timeout_ms, topics)
+    return _new(ProduceRequest, (transactional_id, acks, timeout_ms, topics))
 
 
 class PartitionResult(NamedTuple):

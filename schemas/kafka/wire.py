@@ -35,6 +35,7 @@ _REQUEST_HEAD = Struct(">hhih")
 _SMALL_UVARINTS = tuple(bytes((n,)) for n in range(128))
 _U32_MASK = (1 << 32) - 1
 _U64_MASK = (1 << 64) - 1
+_new = tuple.__new__
 
 
 class WireError(ValueError):
@@ -67,9 +68,12 @@ def read_i32(buffer: Buffer, at: int) -> tuple[int, int]:
 
 def read_uvarint(buffer: Buffer, at: int) -> tuple[int, int]:
     """Unsigned varint of at most five bytes, 0 .. 2^31-1: lengths, counts and tags are never more."""
-    value = 0
     try:
-        for place in range(5):
+        value = buffer[at]
+        if value < 0x80:
+            return value, at + 1
+        value &= 0x7F
+        for place in range(1, 5):
             byte = buffer[at + place]
             value |= (byte & 0x7F) << (7 * place)
             if byte < 0x80:
@@ -147,16 +151,22 @@ def _text(buffer: Buffer, at: int, size: int) -> tuple[str, int]:
 
 def read_nullable_string(buffer: Buffer, at: int) -> tuple[str | None, int]:
     """String with an int16 length; negative is null."""
-    size, at = read_i16(buffer, at)
-    return (None, at) if size < 0 else _text(buffer, at, size)
+    try:
+        size: int = _I16.unpack_from(buffer, at)[0]
+    except struct.error:
+        raise cut_short(at) from None
+    return (None, at + 2) if size < 0 else _text(buffer, at + 2, size)
 
 
 def read_string(buffer: Buffer, at: int) -> tuple[str, int]:
     """String with an int16 length that may not be null."""
-    size, start = read_i16(buffer, at)
+    try:
+        size: int = _I16.unpack_from(buffer, at)[0]
+    except struct.error:
+        raise cut_short(at) from None
     if size < 0:
         raise WireError(f"the string at byte {at} may not be null")
-    return _text(buffer, start, size)
+    return _text(buffer, at + 2, size)
 
 
 def read_compact_nullable_string(buffer: Buffer, at: int) -> tuple[str | None, int]:
@@ -321,7 +331,7 @@ def read_request_header(frame: Buffer) -> tuple[RequestHeader, int]:
         at = end
     if version >= flexible_from:
         at = skip_tags(frame, at)
-    return RequestHeader(key, version, correlation_id, client_id), at
+    return _new(RequestHeader, (key, version, correlation_id, client_id)), at
 
 
 def has_flexible_response_header(api_key: int, api_version: int) -> bool:

@@ -95,7 +95,7 @@ def pieces(records: bytes) -> list[bytes | memoryview]:
 def test_response_is_written_as_kio_writes_it(version: int) -> None:
     cls = entity_class("fetch", version, "response")
 
-    @settings(max_examples=40, deadline=None)
+    @settings(max_examples=25, deadline=None)
     @given(entities(cls, with_tags=False))
     def check(wanted: Any) -> None:
         topics = answers(version, wanted)

@@ -28,7 +28,7 @@ VERSIONS = range(VERSION_MIN, VERSION_MAX + 1)
 
 @pytest.mark.parametrize("version", VERSIONS)
 def test_request_is_read_as_kio_reads_it(version: int) -> None:
-    @settings(max_examples=40, deadline=None)
+    @settings(max_examples=25, deadline=None)
     @given(entities(entity_class("metadata", version, "request"), with_tags=True), st.binary(max_size=5))
     def check(wanted: Any, prefix: bytes) -> None:
         got = decode_metadata_request(prefix + to_bytes(wanted), len(prefix), version)
@@ -85,7 +85,7 @@ def encoded(version: int, entity: Any) -> bytes:
 def test_response_is_written_as_kio_writes_it(version: int) -> None:
     cls = entity_class("metadata", version, "response")
 
-    @settings(max_examples=40, deadline=None)
+    @settings(max_examples=25, deadline=None)
     @given(entities(cls, with_tags=False))
     def check(wanted: Any) -> None:
         got = encoded(version, wanted)

@@ -28,7 +28,7 @@ def requests(version: int) -> st.SearchStrategy[Any]:
 
 @pytest.mark.parametrize("version", VERSIONS)
 def test_request_is_read_as_kio_reads_it(version: int) -> None:
-    @settings(max_examples=40, deadline=None)
+    @settings(max_examples=25, deadline=None)
     @given(requests(version), st.binary(max_size=5))
     def check(wanted: Any, prefix: bytes) -> None:
         frame = prefix + to_bytes(wanted)
@@ -97,7 +97,7 @@ def results(version: int, entity: Any) -> list[TopicResult]:
 def test_response_is_written_as_kio_writes_it(version: int) -> None:
     cls = entity_class("produce", version, "response")
 
-    @settings(max_examples=40, deadline=None)
+    @settings(max_examples=25, deadline=None)
     @given(entities(cls, with_tags=False))
     def check(wanted: Any) -> None:
         throttle_ms = round(wanted.throttle_time.total_seconds() * 1000)

@@ -138,7 +138,7 @@ def gzip_bomb(size: int) -> bytes:
 
 
 BOMBS: dict[str, tuple[int, Callable[[], bytes]]] = {
-    "gzip": (GZIP, lambda: gzip_bomb(256 * MIB)),
+    "gzip": (GZIP, lambda: gzip_bomb(64 * MIB)),
     "gzip of many members": (GZIP, lambda: gzip_bomb(4 * MIB) * 64),
     "snappy": (SNAPPY, lambda: bytes(cramjam.snappy.compress_raw(bytes(64 * MIB)))),
     "snappy in xerial blocks": (
