@@ -7,7 +7,7 @@ UV := $(shell command -v uv 2>/dev/null)
 ARGS ?=
 export PYTHONSAFEPATH = 1
 
-.PHONY: help demo test check lint types unit bench bench-lake soak planted lock proto clean
+.PHONY: help demo test check lint types unit bench bench-lake soak planted reference lock proto clean
 
 help:
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
@@ -57,6 +57,9 @@ bench-lake: .venv/.dev ## the export, segment to committed table
 
 soak: .venv/.dev ## what takes longer than CI may: many seeds, many kills; results go to docs/soak.md
 	$(BIN)/python -m tests.soak $(ARGS)
+
+reference: .venv/.dev ## write the documentation pages that are made from the program
+	$(BIN)/python -m neve.reference docs
 
 lock: ## lock dependencies again (needs uv)
 	for set in "core:" "lake:--extra lake" "demo:--extra lake --extra demo" "dev:--extra lake --extra demo --extra dev"; do \
