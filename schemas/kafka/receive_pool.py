@@ -56,8 +56,10 @@ class ReceivePool:
         self.slab_at = 0
 
     def take(self, size: int) -> bytearray:
-        """A buffer of at least `size` bytes that nobody reads: a power of two, at least POOLED_BYTES_MIN."""
-        capacity = max(POOLED_BYTES_MIN, 1 << (size - 1).bit_length())
+        """A buffer of at least `size` bytes that nobody reads: in steps of a quarter of a power of two, so that sizes which
+        are alike share buffers and at most a fifth is waste; at least POOLED_BYTES_MIN."""
+        step = 1 << max(0, (size - 1).bit_length() - 3)
+        capacity = max(POOLED_BYTES_MIN, -(-size // step) * step)
         waiting = self._retired.get(capacity)
         if waiting:
             for _ in range(min(_PROBES, len(waiting))):
