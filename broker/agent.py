@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 import random
 import signal
 from collections.abc import Mapping
@@ -32,6 +33,8 @@ from schemas.settings import Settings
 log = structlog.get_logger(__name__)
 
 CHECK_TIMEOUT_MS = 5_000
+GC_THRESHOLD = 20_000
+"""Requests make few cycles; collecting every 700 allocations costs a twentieth of the CPU."""
 
 
 class Agent:
@@ -93,6 +96,9 @@ class Agent:
         )
         self.http_address = await http.start(*split_address(settings.http))
         self._end.push_async_callback(http.stop)
+        gc.collect()
+        gc.freeze()  # what the start made stays; collections look at what requests make
+        gc.set_threshold(GC_THRESHOLD, 20, 50)
         log.info(
             "agent is ready",
             kafka=f"{self.kafka_address[0]}:{self.kafka_address[1]}",

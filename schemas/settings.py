@@ -59,6 +59,9 @@ class Settings(BaseSettings):
     flush_eager_max: int | None = Field(
         None, ge=1, description="Flushes on their way up to which the next one doesn't wait; 1 on a local folder, uploads_max on object stores when unset."
     )
+    flush_gather_ms: float = Field(
+        1.0, ge=0, description="Longest wait of an early flush for producers that were just answered to send again; only without a least interval."
+    )
     flush_bytes: int = Field(8 * MIB, gt=0, description="A flush is due at this many buffered bytes.")
     flush_shards: int = Field(1000, gt=0, description="A flush is due at this many distinct partitions.")
     uploads_max: int = Field(8, gt=0, description="Concurrent segment uploads.")

@@ -15,12 +15,13 @@ from catalog.sequence import ShardKey
 class Accumulator:
     """Gathers; `take` hands everything over, runs sorted by (topic, shard)."""
 
-    __slots__ = ("_runs", "bytes", "first_s")
+    __slots__ = ("_runs", "bytes", "first_s", "requests")
 
     def __init__(self) -> None:
         self._runs: dict[ShardKey, list[Append]] = {}
         self.bytes = 0
         self.first_s = 0.0
+        self.requests = 0
 
     @property
     def shards(self) -> int:
@@ -42,6 +43,7 @@ class Accumulator:
                 run.append(item)
             added += len(item.records)
         self.bytes += added
+        self.requests += 1
         return added
 
     def take(self) -> list[list[Append]]:
@@ -49,6 +51,7 @@ class Accumulator:
         runs = [self._runs[key] for key in sorted(self._runs)]
         self._runs = {}
         self.bytes = 0
+        self.requests = 0
         return runs
 
     def remove(self, refused: Callable[[Append], bool]) -> list[Append]:

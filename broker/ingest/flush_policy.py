@@ -3,7 +3,9 @@
 A flush is due `interval_s` after its first byte, at `bytes_max` or at `shards_max` distinct shards. It is brought
 forward when fewer than `eager_flushes` flushes are on their way (uploading or committing) and `interval_min_s` has
 passed since the last one began: a fixed timer would starve a producer that has at most five requests in flight, while
-flushing on every request would make many tiny objects. While a flush is on its way the next one gathers.
+flushing on every request would make many tiny objects. While a flush is on its way the next one gathers; when it has
+ended, the next waits a moment (`gather_s`) until as many requests are there as were outstanding, because producers that
+were just answered are about to send again. A producer with one request in flight never waits for company.
 """
 
 from __future__ import annotations
@@ -22,6 +24,8 @@ class FlushLimits(NamedTuple):
     shards_max: int
     uploads_max: int
     eager_flushes: int
+    gather_s: float = 0.0
+    """Longest wait of an eager flush for the producers that were just answered to send again."""
 
 
 class BufferState(NamedTuple):
@@ -38,6 +42,14 @@ class BufferState(NamedTuple):
     flushes: int
     """Flushes on their way: uploading, uploaded or committing."""
     draining: bool = False
+    requests: int = 1
+    """Produce requests waiting in the buffer."""
+    requests_expected: int = 1
+    """Requests that were outstanding when the last flight ended: those it answered and those that waited then."""
+    ended_s: float = float("-inf")
+    """When the last flight ended."""
+    flight_s: float = 0.0
+    """How long the last flight took from its first byte: waiting longer than that for company can't pay."""
 
 
 class FlushPlan(NamedTuple):
@@ -64,7 +76,10 @@ def plan_flush(state: BufferState, now_s: float, limits: FlushLimits) -> FlushPl
     if now_s >= due_s:
         return FlushPlan(True, "interval", None)
     if state.flushes < limits.eager_flushes:
-        due_s = min(due_s, state.last_start_s + limits.interval_min_s)
+        eager_s = state.last_start_s + limits.interval_min_s
+        if state.requests < state.requests_expected:
+            eager_s = max(eager_s, state.ended_s + min(limits.gather_s, state.flight_s))
+        due_s = min(due_s, eager_s)
         if now_s >= due_s:
             return FlushPlan(True, "eager", None)
     return FlushPlan(False, "wait", due_s - now_s)

@@ -76,6 +76,7 @@ def flush_limits(settings: Settings, *, local: bool) -> FlushLimits:
         settings.flush_shards,
         settings.uploads_max,
         eager,
+        settings.flush_gather_ms / 1000 if minimum_ms == 0 else 0.0,
     )
 
 
@@ -123,6 +124,9 @@ class IngestWriter:
         self._draining = False
         self._broken = False
         self._unflushed = 0
+        self._requests_expected = 1
+        self._ended_s = float("-inf")
+        self._flight_s = 0.0
         self._waiting_for_room: list[Callable[[], None]] = []
         self._idle = asyncio.Event()
         self._idle.set()
@@ -224,11 +228,16 @@ class IngestWriter:
             len(self._uploads),
             len(self._queue),
             self._draining,
+            accumulator.requests,
+            self._requests_expected,
+            self._ended_s,
+            self._flight_s,
         )
 
     def _flush(self, reason: Reason, now_s: float) -> None:
         first_s = self._accumulator.first_s
-        flight = Flight(self._accumulator.take(), first_s, first_s + self._deadline_s)
+        requests = self._accumulator.requests
+        flight = Flight(self._accumulator.take(), first_s, first_s + self._deadline_s, requests)
         self._last_start_s = now_s
         self._observer.flushed(reason, flight.bytes, len(flight.items))
         entry = self._queue.add(flight)
@@ -269,6 +278,9 @@ class IngestWriter:
 
     def _left(self, flight: Flight) -> None:
         self._timers.pop(flight).cancel()
+        self._ended_s = self._clock.monotonic()
+        self._flight_s = self._ended_s - flight.started_s
+        self._requests_expected = flight.requests + self._accumulator.requests
         self._settle(flight.bytes)
         self._ask_soon()
 
