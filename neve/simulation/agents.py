@@ -11,6 +11,7 @@ import random
 from dataclasses import dataclass, field
 
 from broker.agent_core import AgentCore, build_core
+from broker.cluster_identity import ClusterMismatch
 from broker.kafka.listener import Listener
 from broker.objects.memory import MemoryStore
 from broker.objects.port import ObjectStoreError
@@ -63,6 +64,8 @@ class SimAgents:
             for at, skew_ms in enumerate(plan.skews_ms)
         ]
         self.restarts = 0
+        self.boot_errors: list[str] = []
+        """Starts that failed by something other than a database, a store or a cluster file that can't be read."""
 
     def start(self) -> None:
         """Start all; `all_up` waits for them."""
@@ -117,7 +120,7 @@ class SimAgents:
             for listener in slot.listeners
             if listener.statistics.handler_failures
         ]
-        return died + failed
+        return died + failed + [Finding("boot_failed", text) for text in self.boot_errors[:5]]
 
     def _launch(self, slot: Slot) -> None:
         slot.host = Host(slot.name)
@@ -131,7 +134,9 @@ class SimAgents:
     async def _run(self, slot: Slot, host: Host) -> None:
         try:
             await self._boot(slot)
-        except (DatabaseError, ObjectStoreError, TimeoutError):
+        except Exception as error:
+            if not isinstance(error, DatabaseError | ObjectStoreError | ClusterMismatch):
+                self.boot_errors.append(f"{slot.name}: {error!r}")
             self.kill(host, self._rng.uniform(*RESTART_S))
             return
         slot.up = True

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import random
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from neve.simulation.batches import decode
 from neve.simulation.history import History, Key, Listing, Poll
@@ -58,8 +58,9 @@ class Consumer:
             await self._turn()
 
     async def read_to_end(self) -> None:
-        """From the beginning until the offsets that ListOffsets answers now; for the end of a run."""
+        """From the beginning until the offsets that ListOffsets answers now, in middling bites; for the end of a run."""
         self.assign()
+        self._plan = replace(self._plan, max_bytes=6000, partition_max_bytes=1500, request_timeout_s=30.0)
         ends: dict[Key, int] | None = None
         while ends is None or any(self._positions[key] < end for key, end in ends.items()):
             if ends is None:

@@ -54,6 +54,10 @@ WATCHES = {
 """Name of a watch: (event, condition that must never hold, what to say)."""
 
 
+class _RolledBackError(Exception):
+    """Ends a transaction without a commit."""
+
+
 class DatabaseServer:
     """The one database of a run."""
 
@@ -87,6 +91,18 @@ class DatabaseServer:
     def write(self, body: Callable[[Transaction], Awaitable[T]]) -> T:
         """One transaction at this instant: for the nemesis."""
         return drive(self.inline.transact(body))
+
+    def run_and_roll_back(self, body: Callable[[Transaction], Awaitable[T]]) -> None:
+        """Every statement runs, the COMMIT is lost."""
+
+        async def lost(tx: Transaction) -> None:
+            await body(tx)
+            raise _RolledBackError
+
+        try:
+            self.write(lost)
+        except _RolledBackError:
+            pass
 
     def stop(self, seconds: float) -> None:
         """Let every operation wait for this long (a failover, a checkpoint, a full disk)."""
@@ -127,8 +143,8 @@ class SimDatabase:
             await asyncio.sleep(back)
             raise Unreachable("simulated: the database refused")
         if take("db_request_lost"):
-            await asyncio.sleep(there)
-            raise CommitUnknown("simulated: the connection was lost, nothing was committed")
+            await self._world.ask(lambda: self._server.run_and_roll_back(body), there, back)
+            raise CommitUnknown("simulated: the connection was lost while committing, nothing was committed")
         if take("db_landed_late"):
             self._world.at_some_time(run, there + self._world.uniform(LATE_S))
             await asyncio.sleep(there)

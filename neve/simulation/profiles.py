@@ -61,7 +61,7 @@ PROFILES = {
         Profile("swarm", "everything that can happen, a random part of it per seed"),
         Profile("calm", "no fault at all", kinds=(), faults_min=0),
         Profile("network", "lost requests and replies, resets, partitions", kinds=NETWORK, always=("reply_lost",)),
-        Profile("store", "an object store at its worst", kinds=STORE, always=("put_landed_unknown", "put_refused")),
+        Profile("store", "an object store at its worst", kinds=STORE, always=("put_torn", "put_landed_unknown")),
         Profile("database", "a database at its worst", kinds=DATABASE, always=("db_reply_lost", "db_request_lost")),
         Profile(
             "zombie",
@@ -149,14 +149,14 @@ def draw(seed: int, profile: Profile) -> Plan:
         topics=_topics(rng),
         clients=tuple(_client(rng, profile, first=at == 0) for at in range(CLIENTS)),
         fault_kinds=kinds,
-        fault_gap_s=rng.choice(((0.02, 0.3), (0.1, 0.6), (0.3, 1.0))),
+        fault_gap_s=rng.choice(((0.1, 0.5), (0.2, 1.0), (0.5, 2.0))),
         rates={
             kind: rng.choice((0.002, 0.01, 0.03)) for kind in kinds if kind in STORE + DATABASE and rng.random() < 0.3
         },
         fifo_share=rng.choice((0.0, 0.5, 0.95, 1.0)),
         cut_share=rng.choice((0.0, 0.1, 0.6)),
         latency_s=rng.choice(((0.0001, 0.002), (0.0005, 0.01), (0.001, 0.08))),
-        store_latency_s=rng.choice(((0.001, 0.01), (0.01, 0.06), (0.02, 0.4))),
+        store_latency_s=rng.choice(((0.001, 0.01), (0.01, 0.06), (0.02, 0.2))),
         window_bytes=rng.choice((300, 4096, 65536)),
     )
 
@@ -181,13 +181,13 @@ def _client(rng: random.Random, profile: Profile, *, first: bool) -> ClientPlan:
         batches_per_request_max=rng.choice((1, 2, 4)),
         request_timeout_s=rng.choice((1.0, 2.0, 5.0)),
         delivery_timeout_s=rng.choice((20.0, 60.0, 60.0)),
-        pause_s=rng.choice((0.05, 0.2, 0.4)),
+        pause_s=rng.choice((0.0, 0.05, 0.2)),
         acks=rng.choice((-1, -1, 1)),
     )
     consumer = ConsumerPlan(
         max_wait_ms=rng.choice((100, 500, 1000)),
-        max_bytes=rng.choice((1, 700, 5000, 50 * MIB)),
-        partition_max_bytes=rng.choice((1, 500, 4000, MIB)),
+        max_bytes=rng.choice((1, 700, 5000, 50 * MIB, 50 * MIB)),
+        partition_max_bytes=rng.choice((1, 500, 4000, MIB, MIB)),
         request_timeout_s=rng.choice((3.0, 6.0)),
         move_share=rng.choice((0.0, 0.05, 0.3)),
         listing_share=rng.choice((0.05, 0.2)),
@@ -223,6 +223,7 @@ def _settings(rng: random.Random, profile: Profile) -> Settings:
         "requests_in_flight_max": rng.choice((2, 1000)),
         "response_buffer_bytes_max": rng.choice((1000, 16 * MIB)),
         "connections_max_idle_ms": rng.choice((8000, 600_000)),
+        "readahead_bytes": rng.choice((1, 1, 2000, 4 * MIB)),
         "drain_ms": 5000,
     }
     return SimulatedSettings(**(values | dict(profile.settings)))

@@ -29,7 +29,7 @@ from neve.simulation.wire import CLASSIC, FLEXIBLE, Codec
 
 STORM_S = 60.0
 """Faults end after this long, whatever was reached."""
-PROGRESS_S = 120.0
+PROGRESS_S = 200.0
 """Everything must be done this long after healing."""
 CLIENT_TIMEOUT_S = 3.0
 

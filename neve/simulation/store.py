@@ -2,7 +2,7 @@
 
 A request travels, takes effect at the store, and its answer travels back; the effect belongs to no host, so a PUT of an
 agent that was killed or gave up can still land. Faults: refused (503), stored or not stored with the answer lost, landed
-late, slow, a truncated and a bit-flipped GET.
+late, landed torn, slow, a truncated and a bit-flipped GET.
 """
 
 from __future__ import annotations
@@ -113,6 +113,12 @@ class SimStore:
             )
             await asyncio.sleep(there)
             raise OutcomeUnknown("simulated timeout; the object lands later")
+        if take("put_torn"):
+            torn = body[: self._world.rng.randrange(len(body))]
+            await self._world.ask(lambda: drive(self._shared.put(key, [torn], if_absent=if_absent)), there, back)
+            if self._world.rng.random() < 0.5:
+                raise Unavailable("simulated 500; something else stands under the name")
+            raise OutcomeUnknown("simulated timeout; something else stands under the name")
         unknown = take("put_landed_unknown")
         await self._world.ask(
             lambda: drive(self._shared.put(key, [body], if_absent=if_absent)), there, back, write=True
