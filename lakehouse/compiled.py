@@ -16,6 +16,7 @@ import os
 import stat
 import tempfile
 from collections.abc import Callable
+from contextlib import suppress
 from functools import cache
 from pathlib import Path
 from typing import Any, ParamSpec, TypeAlias, TypeVar, cast
@@ -65,14 +66,36 @@ def cache_folder() -> Path | None:
         folder = candidate / digest
         try:
             candidate.mkdir(mode=0o700, parents=True, exist_ok=True)
+            if not _is_private(candidate):
+                continue
             folder.mkdir(mode=0o700, exist_ok=True)
-            if not _is_private(folder) or not _is_private(candidate):
+            if not _is_private(folder):
                 continue
             with tempfile.TemporaryFile(dir=folder):
                 return folder
         except OSError:
             continue
     return None
+
+
+def _forgive(kept: Any) -> None:
+    """Make a function's kept code optional: what can't be read is compiled anew, what can't be written is not kept."""
+    load, save = kept.load_overload, kept.save_overload
+
+    def load_or_compile(signature: Any, context: Any) -> Any:
+        try:
+            return load(signature, context)
+        except Exception:  # whatever damaged bytes make the unpickler do
+            with suppress(OSError):
+                kept.flush()
+            return None
+
+    def save_if_possible(signature: Any, data: Any) -> None:
+        with suppress(OSError):
+            save(signature, data)
+
+    kept.load_overload = load_or_compile
+    kept.save_overload = save_if_possible
 
 
 def compiled(function: Callable[Params, Result]) -> Callable[Params, Result]:
@@ -84,7 +107,9 @@ def compiled(function: Callable[Params, Result]) -> Callable[Params, Result]:
     before = vars(config)["CACHE_DIR"]
     vars(config)["CACHE_DIR"] = str(folder)
     try:
-        return cast("Callable[Params, Result]", numba.njit(cache=True, **options)(function))
+        dispatcher = numba.njit(cache=True, **options)(function)
+        _forgive(vars(dispatcher)["_cache"])
+        return cast("Callable[Params, Result]", dispatcher)
     except RuntimeError:  # numba found no way to keep code for this function's file (a zipped package, say)
         return cast("Callable[Params, Result]", numba.njit(**options)(function))
     finally:
