@@ -23,7 +23,19 @@ PAGE = ROOT / "docs" / "soak.md"
 
 def simulate(seeds: int, jobs: int) -> dict[str, Any]:
     """Run seeds; returns counts and findings."""
-    argv = [sys.executable, "-m", "neve", "simulate", "--seed", "1", "--seeds", str(seeds), "--jobs", str(jobs), "--json"]
+    argv = [
+        sys.executable,
+        "-m",
+        "neve",
+        "simulate",
+        "--seed",
+        "1",
+        "--seeds",
+        str(seeds),
+        "--jobs",
+        str(jobs),
+        "--json",
+    ]
     started = time.monotonic()
     faults: Counter[str] = Counter()
     findings: list[str] = []
@@ -67,7 +79,9 @@ def main() -> None:
     killed = kills(args.kills)
     fired = "\n".join(f"| {name} | {count} |" for name, count in sorted(found["faults"].items()))
     bad = "\n".join(f"- {finding}" for finding in found["findings"]) or "None."
-    revision = subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, cwd=ROOT, check=True)
+    revision = subprocess.run(
+        ["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, cwd=ROOT, check=True
+    )
     PAGE.write_text(
         f"""# Soak
 

@@ -13,8 +13,9 @@ def demo(
     rows: int = typer.Option(336_776, "--rows", min=1, max=336_776, help="How many flights to replay."),
 ) -> None:
     """Replay the flights of 2013 through a real Kafka client, wait for the tables, compare, and ask them in SQL."""
+    from neve.demo.client import DemoFailed
     from neve.demo.flights import DataMissing
-    from neve.demo.run import DemoFailed, clean, demo_folder, run_demo
+    from neve.demo.run import clean, demo_folder, run_demo
 
     folder = demo_folder(keep)
     try:
