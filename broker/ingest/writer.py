@@ -28,6 +28,8 @@ from schemas.settings import Settings
 log = structlog.get_logger(__name__)
 
 COMMIT_RETRY_S = 0.05
+TIMER_MIN_S = 0.001
+"""Loops round shorter timers down, which would make the policy ask itself in circles."""
 ROOM_SHARE = 0.75
 """Connections read again when unflushed bytes have fallen to this share of their bound."""
 
@@ -215,7 +217,8 @@ class IngestWriter:
                 self._flush(plan.reason, now_s)
                 continue
             if plan.wait_s is not None:
-                self._timer = asyncio.get_running_loop().call_later(plan.wait_s, self._ask)
+                wait_s = max(plan.wait_s, TIMER_MIN_S)
+                self._timer = asyncio.get_running_loop().call_later(wait_s, self._ask)
             return
 
     def _state(self) -> BufferState:
