@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from catalog.counters import take
@@ -73,49 +73,20 @@ class ExportStore:
     def __init__(self, db: Database) -> None:
         self._db = db
 
+    async def now_ms(self) -> int:
+        """The database's clock, Unix ms."""
+        return await self._db.snapshot(lambda tx: tx.now_ms())
+
     async def add(self, file: LedgerFile, lease_name: str, lease_epoch: int) -> LedgerFile:
         """Enter a pending file. The same file again is a no-op. Raises LeaseLost, LedgerGap."""
-        assert file.offset_first < file.offset_next, "a ledger file covers at least one offset"
+        return (await self.add_all([file], lease_name, lease_epoch))[0]
 
-        async def body(tx: Transaction) -> LedgerFile:
+    async def add_all(self, files: Sequence[LedgerFile], lease_name: str, lease_epoch: int) -> list[LedgerFile]:
+        """Enter pending files of one topic, all or none; those that are there already are left. Raises LeaseLost, LedgerGap."""
+
+        async def body(tx: Transaction) -> list[LedgerFile]:
             now = await check(tx, lease_name, lease_epoch)
-            rows = await tx.fetch(
-                f"SELECT {_FILE_COLUMNS} FROM ledger AS l WHERE l.topic = $1 AND l.kind = $2 AND l.shard = $3 "
-                "AND l.state <> 'abandoned' ORDER BY l.offset_next DESC LIMIT 1",
-                file.topic,
-                file.kind,
-                file.shard,
-            )
-            if rows:
-                last = _file(rows[0])
-                if (last.offset_first, last.offset_next, last.path) == (file.offset_first, file.offset_next, file.path):
-                    return last
-                if last.offset_next != file.offset_first:
-                    raise LedgerGap(
-                        f"topic {file.topic} {file.kind} shard {file.shard}: the ledger ends at {last.offset_next}, "
-                        f"the file begins at {file.offset_first}"
-                    )
-            number = await take(tx, "ledger")
-            await tx.execute(
-                "INSERT INTO ledger (id, topic, kind, shard, offset_first, offset_next, path, bytes, row_count, checksum, "
-                "facts, state, batch_id, lease_epoch, created_ms) "
-                "VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, 'pending', '', $12, $13)",
-                number,
-                file.topic,
-                file.kind,
-                file.shard,
-                file.offset_first,
-                file.offset_next,
-                file.path,
-                file.bytes,
-                file.row_count,
-                file.checksum,
-                file.facts,
-                lease_epoch,
-                now,
-            )
-            rows = await tx.fetch(f"SELECT {_FILE_COLUMNS} FROM ledger AS l WHERE l.id = $1", number)
-            return _file(rows[0])
+            return [await _enter(tx, file, lease_epoch, now) for file in files]
 
         return await self._db.transact(body)
 
@@ -199,6 +170,16 @@ class ExportStore:
             )
         )
 
+    async def forget(self, topic: int, kind: Kind, lease_name: str, lease_epoch: int) -> None:
+        """Drop a table's row and give up its ledger, so that the table, or a new one, is begun from itself. Raises LeaseLost."""
+
+        async def body(tx: Transaction) -> None:
+            await check(tx, lease_name, lease_epoch)
+            await tx.execute("UPDATE ledger SET state = 'abandoned' WHERE topic = $1 AND kind = $2", topic, kind)
+            await tx.execute("DELETE FROM exports WHERE topic = $1 AND kind = $2", topic, kind)
+
+        await self._db.transact(body)
+
     async def statuses(self, topic: int | None = None) -> list[ExportStatus]:
         """Rows of one topic, or of all, by topic and kind."""
         sql = "SELECT topic, kind, table_name, table_uuid, status, message, offsets, committed_ms FROM exports "
@@ -219,6 +200,47 @@ class ExportStore:
             )
             for row in rows
         ]
+
+
+async def _enter(tx: Transaction, file: LedgerFile, lease_epoch: int, now: int) -> LedgerFile:
+    """Enter one file behind the last one of its shard."""
+    assert file.offset_first < file.offset_next, "a ledger file covers at least one offset"
+    rows = await tx.fetch(
+        f"SELECT {_FILE_COLUMNS} FROM ledger AS l WHERE l.topic = $1 AND l.kind = $2 AND l.shard = $3 "
+        "AND l.state <> 'abandoned' ORDER BY l.offset_next DESC LIMIT 1",
+        file.topic,
+        file.kind,
+        file.shard,
+    )
+    if rows:
+        last = _file(rows[0])
+        if (last.offset_first, last.offset_next, last.path) == (file.offset_first, file.offset_next, file.path):
+            return last
+        if last.offset_next != file.offset_first:
+            raise LedgerGap(
+                f"topic {file.topic} {file.kind} shard {file.shard}: the ledger ends at {last.offset_next}, "
+                f"the file begins at {file.offset_first}"
+            )
+    number = await take(tx, "ledger")
+    await tx.execute(
+        "INSERT INTO ledger (id, topic, kind, shard, offset_first, offset_next, path, bytes, row_count, checksum, "
+        "facts, state, batch_id, lease_epoch, created_ms) "
+        "VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, 'pending', '', $12, $13)",
+        number,
+        file.topic,
+        file.kind,
+        file.shard,
+        file.offset_first,
+        file.offset_next,
+        file.path,
+        file.bytes,
+        file.row_count,
+        file.checksum,
+        file.facts,
+        lease_epoch,
+        now,
+    )
+    return replace(file, id=number, state="pending", batch_id="", lease_epoch=lease_epoch)
 
 
 def _file(row: Row) -> LedgerFile:

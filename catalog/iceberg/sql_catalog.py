@@ -15,7 +15,7 @@ from pyiceberg.catalog.sql import SqlCatalog
 from sqlalchemy import URL, Engine, create_engine, event, make_url
 from sqlalchemy.exc import IntegrityError, OperationalError, ProgrammingError
 
-from catalog.iceberg.file_io import FSYNC_PROPERTY, DurableFileIO
+from catalog.iceberg.sql_catalog_file_io import FSYNC_PROPERTY, DurableFileIO
 from catalog.iceberg.warehouse import CATALOG_NAME, Warehouse, WarehouseError, warehouse_of
 from schemas.settings import Settings
 
