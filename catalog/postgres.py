@@ -173,6 +173,9 @@ async def _begin(connection: PostgresConnection, begin: str) -> None:
     """BEGIN. A connection that died in the pool is found here, before anything was done: another one may be tried."""
     try:
         await connection.execute(begin)
+    except TimeoutError as error:
+        connection.terminate()
+        raise Unreachable("the metadata database doesn't answer") from error
     except CONNECTION_LOST as error:
         connection.terminate()
         raise Conflict(f"a pooled connection was dead: {error!r}") from error

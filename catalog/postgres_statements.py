@@ -16,8 +16,17 @@ _TYPES: dict[ColumnType, str] = {"bigint": "bigint", "integer": "integer", "text
 _NOW_MS = "(floor(extract(epoch FROM clock_timestamp()) * 1000)::bigint)"
 _HOT = "WITH (fillfactor = 50, autovacuum_vacuum_scale_factor = 0.02)"
 
-CONNECTION_LOST = (OSError, TimeoutError, asyncpg.InterfaceError, asyncpg.PostgresConnectionError)
-"""What asyncpg raises when there is no answer. InterfaceError is also raised for misuse: see `translate`."""
+CONNECTION_LOST = (
+    OSError,
+    TimeoutError,
+    asyncpg.InterfaceError,
+    asyncpg.InternalClientError,
+    asyncpg.PostgresConnectionError,
+    asyncpg.AdminShutdownError,
+    asyncpg.CrashShutdownError,
+)
+"""What asyncpg raises when there is no answer, or only the server's good-bye (InternalClientError: it came between two
+statements). InterfaceError is also raised for misuse: see `translate`."""
 
 _RETRY_LATER = (
     asyncpg.OperatorInterventionError,  # shutting down, cancelled
