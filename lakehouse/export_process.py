@@ -7,6 +7,7 @@ Killing it at any moment loses nothing: the tables' watermarks say where to go o
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
 import random
 import signal
@@ -137,9 +138,26 @@ async def main_loop(settings: Settings, checkpoint: Callable[[str], None] = lamb
     os._exit(EXIT_ORPHANED)
 
 
+def _set_up_logs(level: str) -> None:
+    """JSON lines to stderr, which is the parent's."""
+    structlog.configure(
+        processors=[
+            structlog.processors.add_log_level,
+            structlog.processors.TimeStamper(fmt="iso", utc=True),
+            structlog.processors.format_exc_info,
+            structlog.processors.JSONRenderer(),
+        ],
+        wrapper_class=structlog.make_filtering_bound_logger(getattr(logging, level.upper())),
+        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
+    )
+    # It warns of every column that is written without statistics, which is on purpose.
+    logging.getLogger("pyiceberg.io.pyarrow").setLevel(logging.ERROR)
+
+
 def main() -> None:
     """Entry of the child process."""
     settings = Settings()
+    _set_up_logs(settings.log_level)
     sys.exit(asyncio.run(main_loop(settings)))
 
 

@@ -6,6 +6,7 @@ import duckdb
 import pyarrow as pa
 
 from lakehouse.duck import QueryError, S3Access, attach, connect
+from schemas.names import NAMESPACE
 from schemas.settings import Settings
 
 __all__ = ["QueryError", "open_lake", "run_query", "s3_access"]
@@ -28,7 +29,7 @@ def open_lake(http: str, settings: Settings | None = None) -> duckdb.DuckDBPyCon
         raise QueryError(f"DuckDB can't be set up: {error}") from error
     try:
         attach(connection, http)
-        connection.execute("USE lake")
+        _use_first_schema(connection)
     except duckdb.Error as error:
         connection.close()
         raise QueryError(str(error)) from error
@@ -36,6 +37,17 @@ def open_lake(http: str, settings: Settings | None = None) -> duckdb.DuckDBPyCon
         connection.close()
         raise
     return connection
+
+
+def _use_first_schema(connection: duckdb.DuckDBPyConnection) -> None:
+    """Make the lake the default database, so that `topics.<name>` finds its tables; DuckDB wants a schema that exists."""
+    found = connection.execute(
+        "SELECT schema_name FROM information_schema.schemata WHERE catalog_name = 'lake' "
+        f"ORDER BY schema_name <> '{NAMESPACE}', schema_name LIMIT 1"
+    ).fetchone()
+    if found is not None:
+        schema = str(found[0]).replace('"', '""')
+        connection.execute(f'USE lake."{schema}"')
 
 
 def s3_access(settings: Settings) -> S3Access | None:
