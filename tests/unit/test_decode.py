@@ -40,8 +40,10 @@ def rows_of(chunk: DecodedChunk) -> list[Record]:
         chunk.value_array().to_pylist(),
     )
     return [
-        Record(*values, tuple((header["key"].encode(), header["value"]) for header in row_headers))
-        for *values, row_headers in zip(*columns, headers, strict=True)
+        Record(
+            offset, timestamp, key, value, tuple((header["key"].encode(), header["value"]) for header in row_headers)
+        )
+        for offset, timestamp, key, value, row_headers in zip(*columns, headers, strict=True)
     ]
 
 
