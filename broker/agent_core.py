@@ -32,6 +32,7 @@ from broker.ingest.flight import Flight
 from broker.ingest.upload import Uploaded
 from broker.ingest.writer import IngestWriter, WriteObserver, flush_limits
 from broker.objects.port import ObjectStore
+from broker.pruner import Pruner
 from broker.services import Clock, InlineWorkers, Services, Workers
 from broker.supervisor import Supervisor
 from broker.topic_cache import TopicCache
@@ -64,6 +65,7 @@ class AgentCore:
     cluster: ClusterView
     poller: Poller
     hints: HintSender
+    pruner: Pruner
     reads: ShardReads
     index: TailIndex
     hot: BlockCache
@@ -84,6 +86,7 @@ class AgentCore:
         self.supervisor.start("topics", self.topics.run())
         self.supervisor.start("cluster", self.cluster.run())
         self.supervisor.start("hints", self.hints.run())
+        self.supervisor.start("pruner", self.pruner.run())
 
     async def drain(self) -> None:
         """Flush and commit what was taken over, answer everybody; long polls return."""
@@ -106,7 +109,8 @@ class AgentCore:
     def committed(self, flight: Flight, uploaded: Uploaded, committed: Committed) -> None:
         """A flight of this agent is committed: readers here see it from now on."""
         object_id = uploaded.ticket.object_id
-        self.reader.names.learn({object_id: StoredObject(uploaded.name, uploaded.built.bytes)}, new=True)
+        # not as "new": once the cache has dropped an own segment it is old, and reading it again must not push out newer ones
+        self.reader.names.learn({object_id: StoredObject(uploaded.name, uploaded.built.bytes)})
         try:
             self.hot.insert_own(object_id, flight.body, uploaded.built.body_first, committed.extents)
         except BadExtent as error:  # readers get the object from the store then, which checks it
@@ -176,9 +180,10 @@ async def build_core(
     offsets = OffsetFinder(reads, extents, record_finder(settings.max_decompressed_message_bytes), work)
     reader = FetchReader(index, hot, cold, names, reads, waiters, offsets, clock, settings)
     epochs = EpochKeeper(EpochStore(database), clock, settings, instance=instance)
+    commits = CommitStore(database, epoch_age_max_ms=settings.epoch_age_max_ms)
     writer = IngestWriter(
         store,
-        CommitStore(database, epoch_age_max_ms=settings.epoch_age_max_ms),
+        commits,
         epochs,
         clock,
         rng,
@@ -206,6 +211,7 @@ async def build_core(
         cluster=cluster,
         poller=Poller(index, names, reads, waiters, interval_s=interval_s),
         hints=HintSender(database, instance, gap_s=settings.hint_interval_ms / 1000),
+        pruner=Pruner(commits, clock, settings),
         reads=reads,
         index=index,
         hot=hot,

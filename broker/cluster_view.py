@@ -79,9 +79,13 @@ class ClusterView:
         self._brokers = [seen[broker_id] for broker_id in sorted(seen)]
 
     async def leave(self) -> None:
-        """Give the broker id back."""
-        if self._self is not None:
+        """Give the broker id back; if the database can't be reached its lease runs out by itself."""
+        if self._self is None:
+            return
+        try:
             await self._agents.leave(self._self.broker_id, self._instance)
+        except DatabaseError as error:
+            log.warning("could not leave the cluster view", error=str(error))
 
     async def _beat(self) -> None:
         me = self.self_view

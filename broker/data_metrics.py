@@ -83,6 +83,11 @@ class DataCollector(Collector):
             ("neve_agent_epochs", "Agent epochs taken.", core.epochs.issued),
         ):
             yield CounterMetricFamily(name, text, value=value)
+        last_s = core.pruner.last_success_s
+        if last_s is not None:
+            age = GaugeMetricFamily("neve_job_success_age_seconds", "Age of a job's last success.", labels=["job"])
+            age.add_metric(["prune"], core.services.clock.monotonic() - last_s)
+            yield age
         for name, text, amount in (
             ("neve_unflushed_bytes", "Bytes taken over and not settled.", core.writer.unflushed_bytes),
             ("neve_tail_extents", "Extents in the tail index.", core.index.extents),

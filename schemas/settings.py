@@ -57,10 +57,14 @@ class Settings(BaseSettings):
         description="Least time between the starts of two flushes; 0 on a local folder, 250 on object stores when unset.",
     )
     flush_eager_max: int | None = Field(
-        None, ge=1, description="Flushes on their way up to which the next one doesn't wait; 1 on a local folder, uploads_max on object stores when unset."
+        None,
+        ge=1,
+        description="Flushes on their way up to which the next one doesn't wait; 1 on a local folder, uploads_max on object stores when unset.",
     )
     flush_gather_ms: float = Field(
-        1.0, ge=0, description="Longest wait of an early flush for producers that were just answered to send again; only without a least interval."
+        1.0,
+        ge=0,
+        description="Longest wait of an early flush for producers that were just answered to send again; only without a least interval.",
     )
     flush_bytes: int = Field(8 * MIB, gt=0, description="A flush is due at this many buffered bytes.")
     flush_shards: int = Field(1000, gt=0, description="A flush is due at this many distinct partitions.")
@@ -96,13 +100,24 @@ class Settings(BaseSettings):
     cache_bytes: int = Field(256 * MIB, gt=0, description="Block cache of an agent.")
     cache_block_bytes: int = Field(4 * MIB, gt=0, description="Alignment and size of cached blocks.")
     tail_extents_max: int = Field(100_000, gt=0, description="Extents kept in the tail index of an agent.")
-    cold_cache_bytes: int = Field(64 * MIB, gt=0, description="Block cache of the cold path, which old data goes through.")
+    cold_cache_bytes: int = Field(
+        64 * MIB, gt=0, description="Block cache of the cold path, which old data goes through."
+    )
     hot_reads_max: int = Field(32, gt=0, description="Concurrent object reads of recent data.")
-    readahead_bytes: int = Field(4 * MIB, ge=0, description="Per partition, bytes read ahead of a consumer of old data.")
+    readahead_bytes: int = Field(
+        4 * MIB, ge=0, description="Per partition, bytes read ahead of a consumer of old data."
+    )
     cold_reads_max: int = Field(4, gt=0, description="Concurrent object reads of old data.")
+    prune_interval_ms: int = Field(
+        300_000, gt=0, description="Stored outcomes and idle producers are pruned this often."
+    )
     hint_interval_ms: int = Field(5, gt=0, description="Least time between two hints to other agents about commits.")
-    topic_poll_interval_ms: int = Field(1_000, gt=0, description="Changes of topics by other agents are looked for this often.")
-    record_workers: int = Field(2, gt=0, description="Threads that look into records (ListOffsets by time, compacted topics).")
+    topic_poll_interval_ms: int = Field(
+        1_000, gt=0, description="Changes of topics by other agents are looked for this often."
+    )
+    record_workers: int = Field(
+        2, gt=0, description="Threads that look into records (ListOffsets by time, compacted topics)."
+    )
     record_work_max: int = Field(64, gt=0, description="Calls that may wait for those threads.")
     poll_interval_ms: int = Field(100, gt=0, description="High watermarks of waiting shards are polled this often.")
     fetch_max_bytes: int = Field(
@@ -141,8 +156,12 @@ class Settings(BaseSettings):
     export_chunk_bytes: int = Field(32 * MIB, gt=0, description="Most log bytes decoded into one Parquet file.")
     export_memory_bytes: int = Field(256 * MIB, gt=0, description="Most log bytes in flight in an exporter.")
     export_lease_ms: int = Field(30_000, gt=0, description="Lease of a topic's export, renewed at a third of it.")
-    export_retry_max_ms: int = Field(30_000, gt=0, description="Longest wait before a topic whose export failed is tried again.")
-    partitions_max_per_commit: int = Field(64, gt=0, description="Most partitions (days, by default) one table commit touches.")
+    export_retry_max_ms: int = Field(
+        30_000, gt=0, description="Longest wait before a topic whose export failed is tried again."
+    )
+    partitions_max_per_commit: int = Field(
+        64, gt=0, description="Most partitions (days, by default) one table commit touches."
+    )
     latest_keys_max: int = Field(100_000, gt=0, description="Most keys of a latest table in the simple way.")
     export_idle_commit_ms: int = Field(
         2_000,

@@ -44,14 +44,13 @@ class Poller:
     async def run(self) -> None:
         """Poll for ever; asks nothing while nobody waits."""
         while True:
+            await self._waiters.anyone.wait()
             try:
                 async with asyncio.timeout(self._interval_s):
                     await self._hinted.wait()
             except TimeoutError:
                 pass
             self._hinted.clear()
-            if not self._waiters.count:
-                continue
             try:
                 await self.look(self._waiters.keys())
             except DatabaseError as error:

@@ -88,6 +88,8 @@ class FetchReader:
         self, parts: Sequence[FetchPart], *, max_wait_ms: int, min_bytes: int, max_bytes: int
     ) -> list[FetchedPart]:
         """Answers in the order of `parts`, when there are `min_bytes`, an error, or the time is over."""
+        if not parts:
+            return []
         max_bytes = min(max_bytes, self._fetch_max_bytes)
         deadline_s = self._clock.monotonic() + max_wait_ms / 1000
         while True:
@@ -109,7 +111,7 @@ class FetchReader:
         tail = self._index.tail((part.topic, part.shard))
         if tail is None or not tail.covers(part.offset):
             return None
-        return ShardView(tail.high_watermark, tail.log_start, tail.extents, tail.find(part.offset), len(tail.extents))
+        return ShardView(tail.seen, tail.log_start, tail.extents, tail.find(part.offset), len(tail.extents))
 
     async def _views(self, parts: Sequence[FetchPart]) -> tuple[list[ShardView], list[Extent]]:
         """Each shard from the index where that covers the offset, all others from one read of the database.

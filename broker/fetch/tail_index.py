@@ -19,19 +19,23 @@ from catalog.sequence import Extent, ShardKey
 class ShardTail:
     """A contiguous run of extents `[offset_first, high_watermark)` of one shard; extents before `head` have left."""
 
-    __slots__ = ("extents", "head", "high_watermark", "live", "log_start", "nexts", "offset_first")
+    __slots__ = ("extents", "head", "high_watermark", "live", "log_start", "nexts", "offset_first", "seen")
 
-    def __init__(self, high_watermark: int, log_start: int) -> None:
+    def __init__(self, high_watermark: int, log_start: int, seen: int = 0) -> None:
         self.extents: list[Extent] = []
         self.nexts: list[int] = []
         self.head = 0
         self.offset_first = high_watermark
         self.high_watermark = high_watermark
         self.log_start = log_start
+        self.seen = max(seen, high_watermark)
+        """The highest high watermark heard of: what is answered. It is beyond the run while the run isn't up to date."""
         self.live = True
 
     def covers(self, offset: int) -> bool:
         """True where an answer for `offset` can be given from here; at the high watermark the answer is "nothing yet"."""
+        if offset == self.high_watermark and self.seen > offset:
+            return False  # there is more, and it isn't known here
         return self.offset_first <= offset <= self.high_watermark and offset >= self.log_start
 
     def find(self, offset: int) -> int:
@@ -46,6 +50,7 @@ class ShardTail:
         self.extents.append(extent)
         self.nexts.append(extent.offset_next)
         self.high_watermark = extent.offset_next
+        self.seen = max(self.seen, extent.offset_next)
 
     def drop_first(self) -> None:
         """Forget the oldest extent."""
@@ -68,7 +73,8 @@ class TailIndex:
         self._shards: dict[ShardKey, ShardTail] = {}
         self._order: deque[ShardTail] = deque()
         self._floors: dict[ShardKey, int] = {}
-        """High watermarks of dropped tails: an older snapshot that arrives late must not bring an older one back."""
+        """The highest high watermark heard of per shard: an older snapshot that arrives late must not bring an older one
+        back, and what a consumer was told from the database must not be taken back from here."""
         self.extents = 0
 
     def tail(self, key: ShardKey) -> ShardTail | None:
@@ -86,8 +92,9 @@ class TailIndex:
             self.drop(key)
             tail = None
         if tail is None:
-            tail = self._shards[key] = ShardTail(extent.offset_first, log_start)
+            tail = self._shards[key] = ShardTail(extent.offset_first, log_start, self._floors.get(key, 0))
         self._append(tail, extent)
+        self._floors[key] = tail.seen
         tail.log_start = max(tail.log_start, log_start)
         return continues
 
@@ -95,11 +102,17 @@ class TailIndex:
         """Take what one database snapshot says: `extents` are contiguous. True where the known end moved.
 
         Where `extents` don't reach the high watermark, or don't join what is known, nothing older is kept that could
-        be served across the hole: either the tail ends at the snapshot's high watermark afterwards, or it is unchanged.
+        be served across the hole: either the tail ends at the snapshot's high watermark afterwards, or its run is
+        unchanged and only its `seen` moves.
         """
         tail = self._shards.get(key)
         reach = extents[-1].offset_next if extents else high_watermark
-        if reach != high_watermark or high_watermark < self._floors.get(key, 0):
+        late = high_watermark < self._floors.get(key, 0)
+        if not late:
+            self._floors[key] = high_watermark
+            if tail is not None:
+                tail.seen = max(tail.seen, high_watermark)
+        if reach != high_watermark or late:
             return False
         if tail is not None:
             tail.log_start = max(tail.log_start, log_start)
@@ -136,7 +149,7 @@ class TailIndex:
         if tail is not None:
             tail.live = False
             self.extents -= len(tail)
-            self._floors[key] = tail.high_watermark
+            self._floors[key] = max(self._floors.get(key, 0), tail.seen)
 
     def forget(self, key: ShardKey) -> None:
         """The shard is gone for good."""

@@ -18,6 +18,8 @@ class Waiters:
     def __init__(self) -> None:
         self._waiting: dict[ShardKey, dict[asyncio.Future[None], None]] = {}
         self.count = 0
+        self.anyone = asyncio.Event()
+        """Set while somebody waits."""
 
     def keys(self) -> list[ShardKey]:
         """Shards somebody waits for."""
@@ -42,12 +44,15 @@ class Waiters:
         for key in mine:
             self._waiting.setdefault(key, {})[future] = None
         self.count += 1
+        self.anyone.set()
         timer = loop.call_later(max(0.0, timeout_s), _ring, future)
         try:
             await future
         finally:
             timer.cancel()
             self.count -= 1
+            if not self.count:
+                self.anyone.clear()
             for key in mine:
                 waiting = self._waiting[key]
                 del waiting[future]

@@ -33,9 +33,22 @@ class Ticket(NamedTuple):
 class Flight:
     """Batches of one flush, in segment order: runs sorted by (topic, shard), arrival order inside a run."""
 
-    __slots__ = ("_positions", "answered", "body", "bytes", "deadline_s", "items", "refused", "requests", "runs", "started_s")
+    __slots__ = (
+        "_positions",
+        "answered",
+        "body",
+        "bytes",
+        "deadline_s",
+        "items",
+        "refused",
+        "requests",
+        "runs",
+        "started_s",
+    )
 
-    def __init__(self, runs: Sequence[Sequence[Append]], started_s: float, deadline_s: float, requests: int = 1) -> None:
+    def __init__(
+        self, runs: Sequence[Sequence[Append]], started_s: float, deadline_s: float, requests: int = 1
+    ) -> None:
         self.items: list[Append] = [item for run in runs for item in run]
         self.body = bytearray().join([item.records for item in self.items])
         self.bytes = len(self.body)
