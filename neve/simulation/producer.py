@@ -23,6 +23,8 @@ CORRUPT_MESSAGE, INVALID_RECORD = 2, 87
 OUT_OF_ORDER, DUPLICATE_SEQUENCE, INVALID_EPOCH = 45, 46, 47
 REFUSALS = (CORRUPT_MESSAGE, INVALID_RECORD, 10, 32, 18)
 SPOILED_EVERY = 23
+IDLE_S = 0.8
+"""Longest pause between requests once enough was written and the run only waits for more faults."""
 
 
 @dataclass(frozen=True)
@@ -160,8 +162,9 @@ class Producer:
                 answers = session.codec.produced(cursor, session.topics)
                 if not self._answered(session, request, answers):
                     healthy = False
-                if healthy and not self._again and self._plan.pause_s:
-                    await asyncio.sleep(self._rng.uniform(0, self._plan.pause_s))
+                pause_s = self._plan.pause_s if self._acked < records else IDLE_S
+                if healthy and not self._again and pause_s:
+                    await asyncio.sleep(self._rng.uniform(0, pause_s))
             return healthy
         finally:
             self._again.extendleft(reversed([*self._failed, *(request for request, _future in window)]))
