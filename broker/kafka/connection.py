@@ -230,6 +230,7 @@ class Connection(asyncio.BufferedProtocol):
         if not self._draining:
             while backlog and self._may_start() and self._start(backlog[0]):
                 backlog.popleft()
+            self._collect()
         self._write_out()
         if self._closing:
             return

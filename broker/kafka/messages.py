@@ -290,7 +290,9 @@ def _entity_writer(plain: list[_Field], tagged: dict[int, _Field], flexible: boo
             write_field(out, get(name, default))
         if flexible:
             present = [
-                (tag, field) for tag, field in sorted(tagged.items()) if get(field.name, field.default) != field.default
+                (tag, field)
+                for tag, field in sorted(tagged.items())
+                if not _is_default(get(field.name, field.default), field.default)
             ]
             out += uvarint(len(present))
             for tag, field in present:
@@ -301,6 +303,10 @@ def _entity_writer(plain: list[_Field], tagged: dict[int, _Field], flexible: boo
                 out += body
 
     return write
+
+
+def _is_default(value: object, default: object) -> bool:
+    return not value if isinstance(default, tuple) else value == default
 
 
 @functools.cache
