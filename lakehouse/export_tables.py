@@ -84,6 +84,7 @@ class TableMaker:
             schema,
             partition_spec(partition_by, schema),
             start,
+            rows,
             self.plan.created_ms,
         )
         uuid = UUID(known.table_uuid) if known is not None and known.table_uuid else None

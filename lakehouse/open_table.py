@@ -18,7 +18,7 @@ from pyiceberg.schema import Schema
 from pyiceberg.table import Table
 
 from lakehouse.commit import CatalogDown, Refusal, TableRefused
-from lakehouse.watermark import KIND, OFFSETS_START, TOPIC_ID, Watermark, offsets_text, ownership
+from lakehouse.watermark import KIND, OFFSETS_START, ROWS, TOPIC_ID, Watermark, offsets_text, ownership
 
 TABLE_PROPERTIES: Mapping[str, str] = {
     "commit.manifest-merge.enabled": "true",
@@ -47,6 +47,8 @@ class TableSpec:
     partition_spec: PartitionSpec = UNPARTITIONED_PARTITION_SPEC
     start: Mapping[int, int] = field(default_factory=dict)
     """Partition -> first offset wanted."""
+    rows: str = "append"
+    """append or latest."""
     started_ms: int = 0
     """Time up to which a table without rows is complete."""
 
@@ -96,7 +98,7 @@ def _create(catalog: Catalog, spec: TableSpec, warehouse: str) -> Table:
     start = Watermark(dict(spec.start), 0, "", spec.started_ms)
     properties = {
         **TABLE_PROPERTIES,
-        **ownership(spec.topic_id, spec.topic, spec.kind),
+        **ownership(spec.topic_id, spec.topic, spec.kind, spec.rows),
         **start.properties(),
         OFFSETS_START: offsets_text(spec.start),
     }
@@ -121,6 +123,13 @@ def _must_be_ours(table: Table, spec: TableSpec, known_uuid: UUID | None) -> Non
         )
         raise TableRefused(Refusal.RECREATED, message)
     owner, kind = table.properties.get(TOPIC_ID), table.properties.get(KIND)
+    rows = table.properties.get(ROWS)
+    if (owner, kind) == (str(spec.topic_id), spec.kind) and rows != spec.rows:
+        message = (
+            f"{spec.dotted} is a table of kind {rows} and the topic's settings ask for {spec.rows}: "
+            f"set iceberg.kind={rows}, or drop the table to have it made anew"
+        )
+        raise TableRefused(Refusal.FOREIGN, message)
     if owner != str(spec.topic_id) or kind != spec.kind:
         whose = f"belongs to topic id {owner} as {kind}" if owner else "was made by someone else"
         message = f"{spec.dotted} exists and {whose}; drop or rename it, or set iceberg.table to another name"

@@ -20,6 +20,8 @@ VALID_THROUGH_MS = "neve.valid-through-ms"
 TOPIC_ID = "neve.topic-id"
 TOPIC = "neve.topic"
 KIND = "neve.kind"
+ROWS = "neve.rows"
+"""`append`: every record; `latest`: the current one of each (partition, key)."""
 OFFSETS_START = "neve.offsets-start"
 """Where the table begins: partition -> first offset that was ever wanted in it (`iceberg.start`)."""
 LAYOUT = "neve.layout-version"
@@ -86,9 +88,9 @@ def read_watermark(properties: Mapping[str, str | None]) -> Watermark:
     return Watermark(parse_offsets(found[OFFSETS]), epoch, found[BATCH_ID], valid_through_ms)
 
 
-def ownership(topic_id: UUID, topic: str, kind: str) -> dict[str, str]:
-    """Properties that bind a table to one topic for ever."""
-    return {TOPIC_ID: str(topic_id), TOPIC: topic, KIND: kind, LAYOUT: LAYOUT_VERSION}
+def ownership(topic_id: UUID, topic: str, kind: str, rows: str) -> dict[str, str]:
+    """Properties that bind a table to one topic, and to what it is, for ever."""
+    return {TOPIC_ID: str(topic_id), TOPIC: topic, KIND: kind, ROWS: rows, LAYOUT: LAYOUT_VERSION}
 
 
 def merged(before: Mapping[int, int], after: Mapping[int, int]) -> dict[int, int]:

@@ -17,9 +17,13 @@ def verify(
         from lakehouse.verify import VerifyError, verify_topic
     except ModuleNotFoundError as error:
         fail(f"`neve verify` needs the lake packages ({error.name} is missing): pip install 'neve[lake]'")
+    from neve.cli.running import kafka_address
+    from neve.kafka_client import KafkaClientError
+    from neve.read_log import log_reader
+
     try:
-        report = verify_topic(topic, http=http)
-    except VerifyError as error:
+        report = verify_topic(topic, http=http, read_log=log_reader(kafka_address(http)))
+    except (VerifyError, KafkaClientError) as error:
         fail(str(error))
     if json:
         print_json(report.as_dict())

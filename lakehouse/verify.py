@@ -1,0 +1,321 @@
+"""`neve verify`: a topic's log and its tables, compared at pinned snapshots. None of the exporter's code is used.
+
+The log is read from a running system and decoded in pure Python; the tables are read with DuckDB at the snapshots that
+their metadata named first (main, then history, then dead letters, which are always at or ahead of the main table).
+Compared per partition: rows, distinct offsets, least and largest offset, and the checksum of `schemas.row_checksum`
+(tables with typed columns carry no raw value: there it covers partition, offset and key). A latest table is compared with
+the last value per (partition, key) of the whole replay.
+"""
+
+from __future__ import annotations
+
+import json
+import urllib.error
+import urllib.request
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from typing import Any, Protocol
+from urllib.parse import quote
+
+import duckdb
+
+from lakehouse.duck import QueryError
+from lakehouse.query import open_lake
+from lakehouse.verify_log import DeadRanges, Expected, Tally, dead_ranges
+from lakehouse.watermark import OFFSETS_START, ROWS, WatermarkUnreadable, parse_offsets, read_watermark
+from schemas.row_checksum import sql_sum
+from schemas.settings import Settings
+
+HTTP_TIMEOUT_S = 30.0
+BROKEN = ("broken_batch", "decompression")
+NO_KEY = "null_key"
+
+
+class VerifyError(Exception):
+    """The comparison can't be made; the message says why and what to do."""
+
+
+class ReadLog(Protocol):
+    """Reads a topic's log: (topic, partition -> first, partition -> next) gives (partition, whole batches) in order."""
+
+    def __call__(self, topic: str, first: Mapping[int, int], next_: Mapping[int, int]) -> Iterator[tuple[int, bytes]]:
+        """Batches that hold `[first, next)` of each partition; they may begin before and end behind."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Pinned:
+    """One table at the snapshot that is verified."""
+
+    name: str
+    snapshot_id: int | None
+    watermark: Mapping[int, int]
+    start: Mapping[int, int]
+    with_value: bool
+    latest: bool
+
+    def sql(self) -> str:
+        """The table at its snapshot."""
+        namespace, _, name = self.name.rpartition(".")
+        return f"lake.{_quoted(namespace)}.{_quoted(name)} AT (VERSION => {self.snapshot_id})"
+
+
+@dataclass(frozen=True, slots=True)
+class Compared:
+    """One partition of one table: what the log says and what the table has."""
+
+    table: str
+    partition: int
+    first: int
+    watermark: int
+    expected_rows: int
+    table_rows: int
+    dead_letters: int
+    expected_checksum: str
+    table_checksum: str
+    difference: str
+    """'' where all agrees."""
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """The whole comparison."""
+
+    topic: str
+    snapshots: Mapping[str, int | None]
+    partitions: Sequence[Compared]
+
+    @property
+    def equal(self) -> bool:
+        """True where nothing differs."""
+        return all(not one.difference for one in self.partitions)
+
+    def as_dict(self) -> dict[str, Any]:
+        """As JSON."""
+        return {
+            "topic": self.topic,
+            "equal": self.equal,
+            "snapshots": dict(self.snapshots),
+            "rows": sum(one.table_rows for one in self.partitions),
+            "partitions": [asdict(one) for one in self.partitions],
+        }
+
+    def columns(self) -> list[str]:
+        """Headings of `rows`."""
+        return [
+            "table",
+            "partition",
+            "offsets",
+            "expected rows",
+            "table rows",
+            "dead letters",
+            "checksum",
+            "difference",
+        ]
+
+    def rows(self) -> list[list[Any]]:
+        """For a table on a terminal."""
+        return [
+            [
+                one.table,
+                one.partition,
+                f"{one.first}..{one.watermark}",
+                one.expected_rows,
+                one.table_rows,
+                one.dead_letters,
+                one.table_checksum.partition(":")[2],
+                one.difference or "none",
+            ]
+            for one in self.partitions
+        ]
+
+    def title(self) -> str:
+        """Heading of the report."""
+        return f"{self.topic}: log and tables"
+
+    def verdict(self) -> str:
+        """The last line."""
+        count = sum(one.table_rows for one in self.partitions)
+        if self.equal:
+            return f"equal: {count} rows in {len(self.snapshots)} tables are exactly what the log says"
+        return f"DIFFERENT in {sum(1 for one in self.partitions if one.difference)} places"
+
+
+def verify_topic(topic: str, *, http: str, read_log: ReadLog, settings: Settings | None = None) -> Report:
+    """Compare. Raises VerifyError."""
+    names = _table_names(http, topic)
+    try:
+        pinned: dict[str, Pinned] = {
+            kind: _pin(http, names[kind]) for kind in ("main", "history", "dlq") if kind in names
+        }
+        with open_lake(http, settings) as lake:
+            return _compare(topic, pinned, lake, read_log, (settings or Settings()).max_decompressed_message_bytes)
+    except (QueryError, duckdb.Error) as error:
+        raise VerifyError(str(error)) from error
+
+
+def _compare(
+    topic: str, pinned: Mapping[str, Pinned], lake: duckdb.DuckDBPyConnection, read_log: ReadLog, max_bytes: int
+) -> Report:
+    main, history, dlq = pinned["main"], pinned.get("history"), pinned.get("dlq")
+    expected = _expected(main, history, _dead_rows(lake, dlq))
+    first = {p: one.first for p, one in expected.items()}
+    next_ = {p: max(one.watermark, one.history_watermark) for p, one in expected.items()}
+    for partition, batches in read_log(topic, first, next_):
+        expected[partition].take(batches, max_bytes)
+    rows = _compared(main, _tallies(lake, main), expected, lambda one: (one.main(), one.watermark))
+    if history is not None:
+        tallies = _tallies(lake, history)
+        rows += _compared(history, tallies, expected, lambda one: (one.history, one.history_watermark))
+    if dlq is not None:
+        tallies = _tallies(lake, dlq, _where_dead(main))
+        rows += _compared(dlq, tallies, expected, lambda one: (one.dead_records, one.watermark))
+    rows = [_unexplained(row, expected[row.partition]) if row.table == main.name else row for row in rows]
+    return Report(topic, {one.name: one.snapshot_id for one in pinned.values()}, rows)
+
+
+def _expected(main: Pinned, history: Pinned | None, dead: Sequence[tuple[int, int, int, str]]) -> dict[int, Expected]:
+    all_dead = dead_ranges([row[:3] for row in dead])
+    without_keys = dead_ranges([row[:3] for row in dead if row[3] != NO_KEY])
+    history_marks = {} if history is None else history.watermark
+    return {
+        partition: Expected(
+            partition,
+            main.start.get(partition, 0),
+            main.with_value,
+            main.watermark.get(partition, 0),
+            history_marks.get(partition, 0),
+            all_dead.get(partition, DeadRanges()),
+            without_keys.get(partition, DeadRanges()),
+            latest=main.latest,
+        )
+        for partition in sorted(main.watermark.keys() | history_marks.keys())
+    }
+
+
+def _compared(
+    table: Pinned,
+    found: Mapping[int, Tally],
+    expected: Mapping[int, Expected],
+    what: Callable[[Expected], tuple[Tally, int]],
+) -> list[Compared]:
+    rows = []
+    for partition in sorted(expected.keys() | found.keys()):
+        has = found.get(partition, Tally())
+        one = expected.get(partition)
+        wants, watermark = (Tally(), 0) if one is None else what(one)
+        rows.append(
+            Compared(
+                table.name,
+                partition,
+                0 if one is None else one.first,
+                watermark,
+                wants.count,
+                has.count,
+                0 if one is None else one.dead_records.count + one.broken_batches,
+                str(wants.checksum),
+                str(has.checksum),
+                _difference(wants, has),
+            )
+        )
+    return rows
+
+
+def _difference(wants: Tally, has: Tally) -> str:
+    """What differs first, in words."""
+    if wants.count != has.count:
+        return f"{abs(wants.count - has.count)} rows {'missing' if has.count < wants.count else 'too many'}"
+    if (wants.offset_min, wants.offset_max) != (has.offset_min, has.offset_max):
+        return f"offsets {has.offset_min}..{has.offset_max} instead of {wants.offset_min}..{wants.offset_max}"
+    return "" if wants.sum == has.sum else "the checksums differ: some rows are not what was acknowledged"
+
+
+def _unexplained(row: Compared, expected: Expected) -> Compared:
+    """A broken batch must be a dead letter."""
+    if row.difference or not expected.unexplained:
+        return row
+    return replace(row, difference=f"the broken batch at offset {expected.unexplained[0]} is no dead letter")
+
+
+def _tallies(lake: duckdb.DuckDBPyConnection, table: Pinned, where: str = "") -> dict[int, Tally]:
+    """partition -> what the table has at its snapshot; an offset that stands there twice counts twice."""
+    if table.snapshot_id is None:
+        return {}
+    sql = (
+        f"SELECT _kafka_partition, min(_kafka_offset), max(_kafka_offset), {sql_sum(table.with_value)} "
+        f"FROM {table.sql()} {where} GROUP BY _kafka_partition"
+    )
+    return {
+        int(partition): Tally(int(count), int(total), int(least), int(largest))
+        for partition, least, largest, count, total in lake.execute(sql).fetchall()
+    }
+
+
+def _dead_rows(lake: duckdb.DuckDBPyConnection, dlq: Pinned | None) -> list[tuple[int, int, int, str]]:
+    """(partition, offset, next offset, cause) of every dead letter."""
+    if dlq is None or dlq.snapshot_id is None:
+        return []
+    sql = f"SELECT _kafka_partition, _kafka_offset, _kafka_offset_next, cause FROM {dlq.sql()}"
+    return [(int(row[0]), int(row[1]), int(row[2]), str(row[3])) for row in lake.execute(sql).fetchall()]
+
+
+def _where_dead(main: Pinned) -> str:
+    """Dead letters of single records below the main table's watermark: those in front of it wait for their rows."""
+    below = " OR ".join(
+        f"(_kafka_partition = {partition} AND _kafka_offset < {next_})" for partition, next_ in main.watermark.items()
+    )
+    causes = ", ".join(f"'{cause}'" for cause in BROKEN)
+    return f"WHERE cause NOT IN ({causes}) AND ({below or 'false'})"
+
+
+def _pin(http: str, name: str) -> Pinned:
+    """A table's snapshot and the watermark that belongs to it, from one reading of its metadata."""
+    namespace, _, table = name.rpartition(".")
+    levels = quote("\x1f".join(namespace.split(".")), safe="")
+    answer = _get(http, f"/iceberg/v1/namespaces/{levels}/tables/{quote(table, safe='')}")["metadata"]
+    properties = answer["properties"]
+    try:
+        mark = read_watermark(properties)
+        start = parse_offsets(properties.get(OFFSETS_START, "{}"))
+    except WatermarkUnreadable as error:
+        raise VerifyError(f"{name}: {error}") from error
+    schemas = {one["schema-id"]: one for one in answer["schemas"]}
+    columns = {field["name"] for field in schemas[answer["current-schema-id"]]["fields"]}
+    snapshot_id = answer.get("current-snapshot-id")
+    pinned = None if snapshot_id in (None, -1) else int(snapshot_id)
+    latest = properties.get(ROWS) == "latest"
+    return Pinned(name, pinned, mark.offsets, start, "_kafka_value" in columns, latest)
+
+
+def _table_names(http: str, topic: str) -> dict[str, str]:
+    """kind -> table name of a topic's tables that exist."""
+    found = {
+        str(one["kind"]): str(one["table"])
+        for one in _get(http, "/v1/exports")
+        if one["topic"] == topic and one["committed_ms"] is not None
+    }
+    if "main" not in found:
+        raise VerifyError(
+            f"topic {topic!r} has no table with rows yet; look at `neve table list`, or wait for its first commit"
+        )
+    return found
+
+
+def _get(http: str, path: str) -> Any:
+    url = http.rstrip("/") + path
+    if not url.startswith(("http://", "https://")):
+        raise VerifyError(f"--http wants a URL like http://127.0.0.1:8080, not {http!r}")
+    try:
+        with urllib.request.urlopen(url, timeout=HTTP_TIMEOUT_S) as answer:
+            return json.load(answer)
+    except urllib.error.HTTPError as error:
+        with error:
+            raise VerifyError(f"{url} answered {error.code} {error.reason}") from error
+    except (OSError, ValueError) as error:
+        raise VerifyError(
+            f"no agent at {http} ({error}); start one with `neve agent`, or name it with --http"
+        ) from error
+
+
+def _quoted(name: str) -> str:
+    return '"' + name.replace('"', '""') + '"'
