@@ -132,6 +132,7 @@ async def _when_ready(
 ) -> None:
     await ready.wait()
     if exporter is not None:
+        agent.registry.register(exporter.collector)
         await exporter.start()
     if ready_file is not None:
         kafka, http = agent.kafka_address, agent.http_address
