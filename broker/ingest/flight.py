@@ -157,6 +157,8 @@ def _runs(runs: Sequence[Sequence[Append]], body: memoryview) -> list[Run]:
             count += header.last_offset_delta + 1
             earliest = min(earliest, header.base_timestamp)
             latest = max(latest, header.max_timestamp)
-            at += len(item.records)
+            end = at + len(item.records)
+            item.records = body[at:end]  # lets go of the connection's buffer, which is used again from now on
+            at = end
         out.append(Run(first.topic, first.topic_id, first.shard, [body[start:at]], len(items), count, earliest, latest))
     return out
