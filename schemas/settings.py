@@ -72,6 +72,11 @@ class Settings(BaseSettings):
     unflushed_bytes_max: int = Field(
         256 * MIB, gt=0, description="Unflushed bytes at which connections stop being read."
     )
+    lost_sequences_max: int = Field(
+        10_000,
+        gt=0,
+        description="Failed batches of idempotent producers remembered, so that later ones of their connection wait for them.",
+    )
     commit_group_max: int = Field(64, gt=0, description="Most objects committed in one metadata transaction.")
     commit_deadline_ms: int = Field(
         30_000, gt=0, description="Longest wait for an upload and its commit before REQUEST_TIMED_OUT."

@@ -6,9 +6,10 @@ happens; the bytes are copied out of the connections' buffers once, here, and ar
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import NamedTuple
 
+from broker.ingest.lost_sequences import LostSequences
 from broker.services import Append
 from catalog.sequence import BatchFacts, BatchOutcome, ObjectFacts, ShardKey
 from schemas.segment import BuiltSegment, Run, build_segment
@@ -40,6 +41,7 @@ class Flight:
         "bytes",
         "deadline_s",
         "items",
+        "lost",
         "refused",
         "requests",
         "runs",
@@ -47,8 +49,15 @@ class Flight:
     )
 
     def __init__(
-        self, runs: Sequence[Sequence[Append]], started_s: float, deadline_s: float, requests: int = 1
+        self,
+        runs: Sequence[Sequence[Append]],
+        started_s: float,
+        deadline_s: float,
+        requests: int = 1,
+        lost: LostSequences | None = None,
     ) -> None:
+        self.lost = lost
+        """Told of every batch that fails."""
         self.items: list[Append] = [item for run in runs for item in run]
         self.body = bytearray().join([item.records for item in self.items])
         self.bytes = len(self.body)
@@ -90,18 +99,19 @@ class Flight:
         if self.answered:
             return
         self.answered = True
-        for position, item in enumerate(self.items):
-            if position not in self.refused:
-                item.done(FAILED)
+        fail_items([item for position, item in enumerate(self.items) if position not in self.refused], self.lost)
 
     def refuse(self, connections: dict[int, None]) -> None:
         """Fail the batches of these connections alone, and keep them out of a commit that hasn't been tried yet."""
         if self.answered:
             return
-        for position, item in enumerate(self.items):
-            if item.connection in connections and position not in self.refused:
-                self.refused[position] = None
-                item.done(FAILED)
+        hit = [
+            position
+            for position, item in enumerate(self.items)
+            if item.connection in connections and position not in self.refused
+        ]
+        self.refused.update(dict.fromkeys(hit))
+        fail_items([self.items[position] for position in hit], self.lost)
 
     def connections(self) -> dict[int, None]:
         """Connections with a batch in this flight, in order of appearance."""
@@ -139,8 +149,10 @@ class Flight:
         return ObjectFacts(ticket.object_id, name, built.bytes, tuple(batches))
 
 
-def fail_items(items: Iterable[Append]) -> None:
-    """Answer batches that never made it into a flight."""
+def fail_items(items: Sequence[Append], lost: LostSequences | None) -> None:
+    """Tell producers REQUEST_TIMED_OUT; first it is noted what must not be overtaken."""
+    if lost is not None:
+        lost.note(items)
     for item in items:
         item.done(FAILED)
 

@@ -18,6 +18,7 @@ from broker.ingest.accumulator import Accumulator
 from broker.ingest.commit_queue import CommitQueue, Entry
 from broker.ingest.flight import Flight, fail_items
 from broker.ingest.flush_policy import BufferState, FlushLimits, Reason, plan_flush
+from broker.ingest.lost_sequences import LostSequences
 from broker.ingest.upload import Tickets, Uploaded, Uploader
 from broker.objects.port import ObjectStore, ObjectStoreError
 from broker.services import Append, Clock
@@ -105,6 +106,7 @@ class IngestWriter:
         self._bytes_max = settings.unflushed_bytes_max
         self._observer = observer or NoObserver()
         self._accumulator = Accumulator()
+        self._lost = LostSequences(settings.lost_sequences_max)
         self._announce = on_committed
         self._uploader = Uploader(store, tickets, clock, rng, cluster_id=cluster_id, uploads_max=settings.uploads_max)
         self._queue = CommitQueue(
@@ -138,7 +140,13 @@ class IngestWriter:
     def append(self, items: Sequence[Append]) -> None:
         """Take over the batches of one request. They are flushed together with what else arrives in this turn of the loop."""
         if self._broken or not items:
-            fail_items(items)
+            fail_items(items, None)
+            return
+        items, behind = self._lost.admit(items)
+        if behind:
+            fail_items(behind, None)
+            self._observer.failed(len(behind))
+        if not items:
             return
         self._unflushed += self._accumulator.add(items, self._clock.monotonic())
         self._idle.clear()
@@ -240,7 +248,7 @@ class IngestWriter:
     def _flush(self, reason: Reason, now_s: float) -> None:
         first_s = self._accumulator.first_s
         requests = self._accumulator.requests
-        flight = Flight(self._accumulator.take(), first_s, first_s + self._deadline_s, requests)
+        flight = Flight(self._accumulator.take(), first_s, first_s + self._deadline_s, requests, self._lost)
         self._last_start_s = now_s
         self._observer.flushed(reason, flight.bytes, len(flight.items))
         entry = self._queue.add(flight)
@@ -275,7 +283,7 @@ class IngestWriter:
     def _refuse_waiting(self, connections: dict[int, None] | None) -> None:
         """Fail what waits of these connections (None: of all)."""
         out = self._accumulator.remove(lambda item: connections is None or item.connection in connections)
-        fail_items(out)
+        fail_items(out, self._lost)
         self._observer.failed(len(out))
         self._settle(sum(len(item.records) for item in out))
 

@@ -223,6 +223,8 @@ def _settings(rng: random.Random, profile: Profile) -> Settings:
         "requests_in_flight_max": rng.choice((2, 1000)),
         "response_buffer_bytes_max": rng.choice((1000, 16 * MIB)),
         "connections_max_idle_ms": rng.choice((8000, 600_000)),
+        "prune_interval_ms": rng.choice((2000, 600_000)),
+        "lost_sequences_max": 10_000,
         "readahead_bytes": rng.choice((1, 1, 2000, 4 * MIB)),
         "drain_ms": 5000,
     }
