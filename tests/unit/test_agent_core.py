@@ -1,0 +1,153 @@
+"""What holds an agent together: identity, epochs, topics and the view of the cluster."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+from broker.agent import split_address
+from broker.cluster_identity import ClusterMismatch
+from broker.objects.memory import MemoryStore
+from broker.supervisor import Supervisor
+from catalog.inline import InlineDatabase
+from catalog.migrate import migrate
+from tests.data_path import Produced, batch_of, memory_database, running_core
+
+
+async def test_bucket_and_database_of_different_clusters_are_refused() -> None:
+    store, other_store = MemoryStore(lambda: 0), MemoryStore(lambda: 0)
+    database, other_database = memory_database(), memory_database()
+    for db in (database, other_database):
+        await migrate(db)
+    async with running_core(store=store, database=database.handle()) as core:
+        first = core.cluster.cluster_id
+    async with running_core(store=other_store, database=other_database.handle()) as core:
+        assert core.cluster.cluster_id == first, "the same seed names the same cluster"
+    async with running_core(store=MemoryStore(lambda: 0), database=await fresh(), seed=5) as core:
+        assert core.cluster.cluster_id != first
+        stranger = core.store
+    with pytest.raises(ClusterMismatch, match="belong"):
+        async with running_core(store=stranger, database=database.handle()):
+            pass
+    empty = await fresh()
+    with pytest.raises(ClusterMismatch, match="neve restore"):
+        async with running_core(store=store, database=empty):
+            pass
+    async with running_core(store=store, database=database.handle()) as core:
+        assert core.cluster.cluster_id == first
+
+
+async def fresh() -> InlineDatabase:
+    """An empty, migrated database."""
+    database = memory_database()
+    await migrate(database)
+    return database
+
+
+async def test_epochs_rotate_and_old_ones_are_retired_only_when_nothing_of_them_is_in_flight() -> None:
+    async with running_core(epoch_rotate_ms=1) as core:
+        keeper = core.epochs
+        ticket = await keeper.acquire()
+        await asyncio.sleep(0.005)
+        await keeper.tick()
+        assert keeper.epoch is not None
+        assert keeper.epoch > ticket.epoch
+
+        async def retired() -> int:
+            rows = await core.database.snapshot(
+                lambda tx: tx.fetch("SELECT retired FROM epochs WHERE epoch = $1", ticket.epoch)
+            )
+            return int(rows[0][0])
+
+        assert await retired() == 0
+        assert (await keeper.acquire()).epoch == keeper.epoch
+        keeper.release(ticket)
+        await keeper.tick()
+        assert await retired() == 1
+
+
+async def test_object_numbers_are_given_out_once_across_agents_and_epochs() -> None:
+    database, store = memory_database(), MemoryStore(lambda: 0)
+    await migrate(database)
+    async with (
+        running_core(store=store, database=database.handle(), seed=1) as one,
+        running_core(store=store, database=database.handle(), seed=2) as two,
+    ):
+        numbers = []
+        for n in range(30):
+            keeper = (one if n % 2 else two).epochs
+            ticket = await keeper.acquire()
+            numbers.append(ticket.object_id)
+            if n % 7 == 0:
+                await keeper.abandon(ticket.epoch)
+        assert len(set(numbers)) == 30
+
+
+async def test_topics_and_agents_of_others_become_known() -> None:
+    database, store = memory_database(), MemoryStore(lambda: 0)
+    await migrate(database)
+    async with (
+        running_core(store=store, database=database.handle(), seed=1, topic_poll_interval_ms=10) as one,
+        running_core(store=store, database=database.handle(), seed=2, topic_poll_interval_ms=10) as two,
+    ):
+        topic = await one.topics.create("t", 2, {"max.message.bytes": "77", "cleanup.policy": "compact"})
+        assert (topic.message_max_bytes, topic.compacted, topic.append_time) == (77, True, False)
+        assert two.topics.by_name("t") is None
+        await two.topics.fresh(["t"])
+        assert two.topics.by_name("t") == two.topics.by_id(topic.topic_id) == topic
+        await one.topics.delete(topic)
+        await asyncio.sleep(0.05)
+        assert two.topics.by_name("t") is None
+        again = await one.topics.create("t", 1, {})
+        await asyncio.sleep(0.05)
+        assert two.topics.by_name("t") == again
+        await one.cluster.refresh()
+        assert [view.port for view in one.cluster.brokers()] == [9093, 9094]
+        assert [view.broker_id for view in two.cluster.brokers()] == [1, 2]
+        await two.cluster.leave()
+        await one.cluster.refresh()
+        assert list(one.cluster.brokers()) == [one.cluster.self_view]
+
+
+async def test_a_stopped_agent_leaves_no_live_epoch_behind() -> None:
+    database = memory_database()
+    await migrate(database)
+    async with running_core(database=database.handle()) as core:
+        topic = await core.topics.create("t", 1, {})
+        await Produced(core).send(topic, 0, batch_of(b"a"))
+        await core.drain()
+    live = await database.snapshot(lambda tx: tx.fetch("SELECT count(*) FROM epochs WHERE retired = 0"))
+    agents = await database.snapshot(lambda tx: tx.fetch("SELECT count(*) FROM agents"))
+    assert (live[0][0], agents[0][0]) == (0, 0)
+
+
+async def test_a_task_that_ends_is_a_failure_unless_stopping() -> None:
+    told: list[bool] = []
+    supervisor = Supervisor(lambda: told.append(True))
+
+    async def returns() -> None:
+        return None
+
+    async def stays() -> None:
+        await asyncio.Event().wait()
+
+    supervisor.start("stays", stays())
+    supervisor.start("returns", returns())
+    await asyncio.sleep(0.01)
+    assert told == [True]
+    assert supervisor.failure is not None
+    assert "returns" in supervisor.failure
+    await supervisor.stop()
+    assert told == [True]
+
+
+@pytest.mark.parametrize("address", ["", "host", "host:", ":80", "host:x", "host:70000"])
+def test_a_wrong_address_says_what_is_wanted(address: str) -> None:
+    with pytest.raises(ValueError, match="HOST:PORT"):
+        split_address(address)
+
+
+def test_addresses() -> None:
+    assert split_address("127.0.0.1:9092") == ("127.0.0.1", 9092)
+    assert split_address("[::1]:0") == ("::1", 0)
