@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 
 Buffers = list[bytes | bytearray | memoryview]
 PENDING: Final = None
+NOTHING: Final = memoryview(b"")
+"""What a handler leaves in `Call.frame` once it needs the request no more, so that its receive buffer can be used again."""
 Reply = Buffers | None | Coroutine[Any, Any, Buffers | None]
 Handler = Callable[["Call"], Reply]
 

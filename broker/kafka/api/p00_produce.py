@@ -18,7 +18,7 @@ from collections.abc import Mapping, Sequence
 from functools import partial
 
 from broker.kafka.answers import know
-from broker.kafka.call import PENDING, Buffers, Call, Reply
+from broker.kafka.call import NOTHING, PENDING, Buffers, Call, Reply
 from broker.kafka.null_keys import Objection, look_for_null_keys
 from broker.kafka.registry import serve
 from broker.services import Append, TopicView
@@ -150,6 +150,7 @@ def _append(
             statistics.produced_records += header.record_count
     statistics.produced_batches += len(items)
     job.waiting = len(items)
+    call.frame = NOTHING
     if items:
         services.writer.append(items)
     return job.answer_now()
@@ -187,11 +188,13 @@ def _header(view: TopicView, records: memoryview | None, version: int, now_ms: i
 class _Job:
     """One request between its append and its reply: the state that all its batches share."""
 
-    __slots__ = ("call", "had_error", "request", "results", "waiting")
+    __slots__ = ("acks", "call", "had_error", "results", "topics", "waiting")
 
     def __init__(self, call: Call, request: ProduceRequest) -> None:
         self.call = call
-        self.request = request
+        self.acks = request.acks
+        self.topics = [(topic.name, topic.topic_id, len(topic.partitions)) for topic in request.topics]
+        """Not the request itself: its records belong to the writer, who lets them go before the reply."""
         self.results: list[PartitionResult | None] = []
         self.waiting = 0
         self.had_error = False
@@ -205,14 +208,14 @@ class _Job:
         else:
             self.results[place] = PartitionResult(index, 0, offset, append_ms, log_start)
         self.waiting -= 1
-        if not self.waiting and self.request.acks:
+        if not self.waiting and self.acks:
             self.call.reply(self.response())
-        elif error and not self.request.acks:
+        elif error and not self.acks:
             self.call.channel.drop(f"a batch sent without acks failed with error {error}")
 
     def answer_now(self) -> Buffers | None:
         """What the handler returns: the reply where nothing is waited for."""
-        if not self.request.acks:
+        if not self.acks:
             if self.had_error:
                 self.call.channel.drop("a batch sent without acks was refused")
             return []
@@ -224,9 +227,9 @@ class _Job:
         call.had_error = self.had_error
         at = 0
         topics = []
-        for topic in self.request.topics:
-            end = at + len(topic.partitions)
+        for name, topic_id, count in self.topics:
+            end = at + count
             rows = [row for row in self.results[at:end] if row is not None]
-            topics.append(TopicResult(topic.name, topic.topic_id, rows))
+            topics.append(TopicResult(name, topic_id, rows))
             at = end
         return [encode_produce_response(call.version, topics)]

@@ -11,6 +11,7 @@ import pytest
 
 from broker.kafka.listener import Listener
 from catalog.database import Unreachable
+from schemas.kafka.receive_pool import is_free
 from tests.front_fakes import Client, Fakes, batch, make, request_bytes, response_of, running, settings, until
 
 ACKS_ALL = -1
@@ -424,3 +425,22 @@ async def test_the_listener_says_where_it_listens_and_can_be_stopped_twice() -> 
     listener.begin_drain()
     await listener.stop()
     await listener.stop()
+
+
+async def test_the_receive_buffer_is_free_as_soon_as_the_writer_has_copied_the_records() -> None:
+    fakes = Fakes(settings())
+    fakes.topics.add("t")
+    fakes.writer.held = True
+    async with running(fakes) as (_, address):
+        client = await Client.connect(address)
+        client.writer.write(b"".join(frame(0, 7, n, produce("t", batch())) for n in range(3)))
+        await until(lambda: len(fakes.writer.waiting) == 3)
+        slab = fakes.writer.waiting[0].records.obj
+        assert isinstance(slab, bytearray)
+        assert not is_free(slab)
+        for item in fakes.writer.waiting:
+            item.records = memoryview(bytes(item.records))
+        assert is_free(slab)
+        fakes.writer.release()
+        assert [await correlation_id(client) for _ in range(3)] == [0, 1, 2]
+        await client.close()
