@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from typing import TypeVar
 
 import pytest
@@ -32,7 +32,7 @@ class Store(MemoryStore):
         self.gates: dict[int, asyncio.Event] = {}
         self.fail: list[int] = []
 
-    async def put(self, key: str, parts: list[Buffer] | tuple[Buffer, ...], *, if_absent: bool = True) -> None:  # type: ignore[override]
+    async def put(self, key: str, parts: Sequence[Buffer], *, if_absent: bool = True) -> None:
         if "/segments/" in key:
             number = len(self.puts)
             self.puts.append(key)
@@ -259,7 +259,8 @@ async def test_connections_stop_at_the_bound_and_go_on_below_it() -> None:
         topic = await core.topics.create("t", 1, {})
         produced = Produced(core)
         answers = [produced.send(topic, 0, batch_of(b"x" * 600)) for _ in range(2)]
-        assert core.writer.full
+        full_before = core.writer.full
+        assert full_before
         resumed: list[bool] = []
         core.writer.when_room(lambda: resumed.append(True))
         await asyncio.sleep(0.01)
