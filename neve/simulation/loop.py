@@ -49,6 +49,10 @@ def callback_name(callback: Any) -> str:
     return getattr(callback, "__qualname__", None) or type(callback).__name__
 
 
+def _is_step(handle: asyncio.Handle) -> bool:
+    return isinstance(getattr(handle._callback, "__self__", None), asyncio.Task)  # type: ignore[attr-defined]
+
+
 class SimLoop(_Loop):  # type: ignore[misc]
     """The loop. `fifo_share` is the share of picks that take the oldest ready callback instead of a random one.
 
@@ -72,6 +76,8 @@ class SimLoop(_Loop):  # type: ignore[misc]
         self.network: SimNetwork | None = None
         self.world = contextvars.Context()
         self.trace: list[str] | None = [] if keep_trace else None
+        self.at_step: dict[int, Callable[[], None]] = {}
+        """What to do right before a certain step: crashes between any two callbacks."""
         self._fifo_share = fifo_share
         self._steps_max = steps_max
         self._steps_still_max = steps_still_max
@@ -82,6 +88,7 @@ class SimLoop(_Loop):  # type: ignore[misc]
         self._timer_count = 0
         self._task_count = 0
         self._tasks: list[asyncio.Task[Any]] = []
+        self._stopped: list[Host] = []
         self._stopping = False
         self._running = False
         self._closed = False
@@ -201,6 +208,8 @@ class SimLoop(_Loop):  # type: ignore[misc]
                 continue
             still += 1
             self._count(handle, still)
+            if self.at_step and self.steps in self.at_step:
+                self.at_step.pop(self.steps)()
             handle._run()
 
     def _count(self, handle: asyncio.Handle, still: int) -> None:
@@ -261,6 +270,7 @@ class SimLoop(_Loop):  # type: ignore[misc]
     def pause(self, host: Host) -> None:
         """Hold back every callback of `host` until it is resumed."""
         host.paused = True
+        self._stopped.append(host)
 
     def resume(self, host: Host) -> None:
         """Let a paused host run on; what was held back becomes ready in its old order."""
@@ -272,6 +282,7 @@ class SimLoop(_Loop):  # type: ignore[misc]
     def kill(self, host: Host) -> None:
         """Drop a host for ever. Its tasks stay where they are: no clean-up runs, as after SIGKILL."""
         host.alive = False
+        self._stopped.append(host)
 
     # End
 
@@ -305,6 +316,9 @@ class SimLoop(_Loop):  # type: ignore[misc]
                     break
                 for task in left:
                     task.cancel()
+                for host in self._stopped:
+                    self._ready += [handle for handle in host.held if _is_step(handle)]
+                    host.held = []
                 self._run_ready(20_000)
         finally:
             events._set_running_loop(None)

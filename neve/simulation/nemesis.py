@@ -57,11 +57,13 @@ class Nemesis:
         kinds: tuple[str, ...],
         gap_s: tuple[float, float],
         lease_s: float,
+        crashing: bool,
     ) -> None:
         self._rng, self._loop, self._network, self._faults = rng, loop, network, faults
         self._server, self._store, self._agents = server, store, agents
         self._clients, self._kinds, self._gap_s = clients, kinds, gap_s
         self._lease_s = lease_s
+        self._crashing = crashing
         self._paused: list[Host] = []
         self._partitions: list[tuple[str, str]] = []
         self._special: dict[str, Callable[[], None]] = {
@@ -77,7 +79,7 @@ class Nemesis:
 
     async def run(self, until: Callable[[], bool]) -> None:
         """Strike now and then until told to end."""
-        while self._kinds and not until():
+        while self._kinds and not self._crashing and not until():
             await asyncio.sleep(self._rng.uniform(*self._gap_s))
             if not self._faults.healed:
                 self.strike(self._rng.choice(self._kinds))
@@ -116,6 +118,13 @@ class Nemesis:
             return
         self._faults.note("kill")
         self._agents.kill(self._rng.choice(hosts), self._rng.uniform(*DOWN_S))
+
+    def crash(self) -> None:
+        """Kill an agent at this very step."""
+        hosts = self._agents.hosts()
+        if hosts and not self._faults.healed:
+            self._faults.note("kill")
+            self._agents.kill(self._rng.choice(hosts), self._rng.uniform(*DOWN_S))
 
     def _pause(self) -> None:
         hosts = [host for host in self._agents.hosts() if not host.paused]

@@ -53,6 +53,8 @@ class Profile:
     records: int = RECORDS_MIN
     idempotent_share: float = 0.7
     stray_share: float | None = None
+    crashes: int = 0
+    """Kills at exact steps, in place of kills by time."""
 
 
 PROFILES = {
@@ -77,6 +79,13 @@ PROFILES = {
             always=("reply_lost", "db_reply_lost"),
             idempotent_share=1.0,
             stray_share=0.7,
+        ),
+        Profile(
+            "crash",
+            "agents killed between any two steps of the scheduler, nothing else",
+            kinds=("kill",),
+            always=("kill",),
+            crashes=14,
         ),
         Profile(
             "crossing",
@@ -123,6 +132,7 @@ class Plan:
     fault_kinds: tuple[str, ...]
     fault_gap_s: tuple[float, float]
     rates: dict[str, float]
+    crash_steps: tuple[int, ...]
     fifo_share: float
     cut_share: float
     latency_s: tuple[float, float]
@@ -153,6 +163,7 @@ def draw(seed: int, profile: Profile) -> Plan:
         rates={
             kind: rng.choice((0.002, 0.01, 0.03)) for kind in kinds if kind in STORE + DATABASE and rng.random() < 0.3
         },
+        crash_steps=tuple(sorted(rng.sample(range(300, 9000), profile.crashes))),
         fifo_share=rng.choice((0.0, 0.5, 0.95, 1.0)),
         cut_share=rng.choice((0.0, 0.1, 0.6)),
         latency_s=rng.choice(((0.0001, 0.002), (0.0005, 0.01), (0.001, 0.08))),

@@ -77,6 +77,8 @@ class Scenario:
         consumers: list[Consumer] = []
         reading = [self._on(host, self._consume(at, host, consumers)) for at, host in self._hosts("consumer")]
         self.faults.healed = False
+        for step in self.plan.crash_steps:
+            self.loop.at_step[step] = nemesis.crash
         writing = [self._on(host, self._produce(at, host)) for at, host in self._hosts("producer")]
         striking = self.loop.create_task(nemesis.run(lambda: all(task.done() for task in writing)), name="nemesis")
         await self._wait(writing, STORM_S)
@@ -107,6 +109,7 @@ class Scenario:
             kinds=plan.fault_kinds,
             gap_s=plan.fault_gap_s,
             lease_s=plan.settings.epoch_lease_ms / 1000,
+            crashing=bool(plan.crash_steps),
         )
 
     def _hosts(self, role: str) -> list[tuple[int, Host]]:
