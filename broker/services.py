@@ -100,6 +100,8 @@ class FetchedPart:
     log_start: int
     records: Sequence[bytes | bytearray | memoryview]
     bytes: int
+    record_count: int = 0
+    """Records in `records`, for the metrics alone."""
 
 
 @dataclass(frozen=True, slots=True)

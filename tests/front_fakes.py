@@ -28,7 +28,7 @@ from broker.services import (
 )
 from catalog.sequence import BatchOutcome
 from catalog.topics import TopicExists
-from schemas.kafka.batch import patch_base_offset
+from schemas.kafka.batch import patch_base_offset, read_header
 from schemas.kafka.records import build_batch
 from schemas.settings import Settings
 from schemas.topic_config import values
@@ -189,7 +189,8 @@ class FakeReader:
                     taken.append(stored)
                     size += len(stored)
             left -= size
-            answers.append(FetchedPart(0, end, end, 0, taken, size))
+            count = sum(read_header(stored).record_count for stored in taken)
+            answers.append(FetchedPart(0, end, end, 0, taken, size, count))
         return answers
 
     def fetch_now(self, parts: Sequence[FetchPart], min_bytes: int, max_bytes: int) -> list[FetchedPart] | None:

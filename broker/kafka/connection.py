@@ -33,6 +33,7 @@ import structlog
 from broker.kafka.call import Buffers, Call
 from broker.kafka.context import Context
 from broker.kafka.registry import Api
+from broker.kafka.replies import Replies
 from catalog.database import CommitUnknown, Unreachable
 from schemas.kafka.api_keys import ApiKey
 from schemas.kafka.errors import ErrorCode
@@ -43,12 +44,6 @@ log = structlog.get_logger(__name__)
 
 _REQUEST_HEADER = Struct(">hhih")
 _FIRST_BYTES = Struct(">ihh")
-_RESPONSE_HEADER = Struct(">ii")
-_RESPONSE_HEADER_TAGGED = Struct(">iib")
-WRITE_THROUGH_BYTES = 256 * 1024
-"""Replies gathered in one go are handed to the transport at this many bytes, so that it can say stop."""
-JOIN_BYTES = 4096
-"""A reply of one buffer below this is joined to its header: one buffer less for the kernel."""
 
 
 class Connection(asyncio.BufferedProtocol):
@@ -70,9 +65,8 @@ class Connection(asyncio.BufferedProtocol):
         self._transport: asyncio.Transport | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
         self._backlog: deque[memoryview] = deque()
-        self._calls: deque[Call] = deque()
-        self._out: Buffers = []
-        self._out_bytes = 0
+        self._replies = Replies(context.api_statistics, self._write)
+        self._calls = self._replies.calls
         self._alone: asyncio.Task[None] | None = None
         self._looked = False
         self._trusted = False
@@ -135,9 +129,8 @@ class Connection(asyncio.BufferedProtocol):
         """Drop what was not answered. Appends under way go on; their replies come to nothing."""
         self._closing = True
         self._cut_short()
-        self._drop_calls()
+        self._replies.drop()
         self._backlog.clear()
-        self._out.clear()
         self._frames.close()
         if self._admitted:
             self._admitted = False
@@ -175,7 +168,7 @@ class Connection(asyncio.BufferedProtocol):
         """Close once the replies that are ready have left. The reason goes to the log alone."""
         if self._closing:
             return
-        self._write_out()
+        self._replies.write_out()
         self._closing = True
         if malformed:
             self._context.statistics.connections_closed_malformed += 1
@@ -231,7 +224,7 @@ class Connection(asyncio.BufferedProtocol):
             while backlog and self._may_start() and self._start(backlog[0]):
                 backlog.popleft()
             self._collect()
-        self._write_out()
+        self._replies.write_out()
         if self._closing:
             return
         if self._produces and self._writer.full:
@@ -354,52 +347,20 @@ class Connection(asyncio.BufferedProtocol):
     def _collect(self) -> None:
         """Move the replies that are ready, oldest first, to what is written next."""
         calls = self._calls
-        if not calls or calls[0].buffers is None:
-            return
-        now = self.last_active = self._monotonic()
-        statistics = self._context.api_statistics
-        out = self._out
-        while calls:
-            call = calls[0]
-            body = call.buffers
-            if body is None:
-                break
-            calls.popleft()
-            statistics[call.api.key].answered(now - call.started, call.had_error)
-            if not body:
-                continue
-            size = sum(map(len, body))
-            if call.version >= call.api.tagged_response_from:
-                head = _RESPONSE_HEADER_TAGGED.pack(size + 5, call.correlation_id, 0)
-            else:
-                head = _RESPONSE_HEADER.pack(size + 4, call.correlation_id)
-            if len(body) == 1 and size < JOIN_BYTES:
-                out.append(head + body[0])
-            else:
-                out.append(head)
-                out.extend(body)
-            self._out_bytes += size
-            if self._out_bytes >= WRITE_THROUGH_BYTES:
-                self._write_out()
-                out = self._out
+        if calls and calls[0].buffers is not None:
+            self.last_active = now = self._monotonic()
+            self._replies.collect(now)
 
-    def _write_out(self) -> None:
-        if self._out:
-            out, self._out, self._out_bytes = self._out, [], 0
-            if not self._closing and self._transport is not None:
-                self._transport.writelines(out)
+    def _write(self, buffers: Buffers) -> None:
+        if not self._closing and self._transport is not None:
+            self._transport.writelines(buffers)
 
     def _cut_short(self) -> None:
         """End a waiting request that may be ended (a long poll); others finish in their own time."""
         if self._alone is not None and self._calls and self._calls[0].api.interruptible:
             self._alone.cancel()
             self._alone = None
-            self._drop_calls()
-
-    def _drop_calls(self) -> None:
-        for call in self._calls:
-            self._context.api_statistics[call.api.key].dropped += 1
-        self._calls.clear()
+            self._replies.drop()
 
     def _wait_for_room(self) -> None:
         if not self._waits_for_room:

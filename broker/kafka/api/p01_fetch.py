@@ -162,6 +162,7 @@ def _encode(call: Call, request: FetchRequest, refused: Refused, fetched: Sequen
             if answer.error:
                 call.had_error = True
             statistics.fetched_bytes += answer.bytes
+            statistics.fetched_records += answer.record_count
             rows.append(
                 FetchedPartition(
                     part.partition,

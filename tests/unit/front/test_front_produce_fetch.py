@@ -374,6 +374,7 @@ async def test_the_answer_is_bounded_by_the_setting(client: Client) -> None:
         (part,) = parts_of(await connected.call(fetch(11, ("t", [at(0, 0)]))))
         assert 0 < len(part.records) <= 300
         assert listener.statistics.fetched_bytes == len(part.records)
+        assert listener.statistics.fetched_records == 1
         await connected.close()
 
 
