@@ -39,8 +39,8 @@ SCHEMA = Schema(
 
 
 def local_settings(folder: Path, **changes: Any) -> Settings:
-    """Embedded mode in a folder, without flushing to disk, which tests don't need."""
-    return Settings(data=folder, fsync="never", **changes)
+    """Embedded mode in a folder."""
+    return Settings(data=folder, **changes)
 
 
 def bucket_settings(server: S3Server, bucket: str, metadata: str, **changes: Any) -> Settings:
