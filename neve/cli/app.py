@@ -11,15 +11,16 @@ app = typer.Typer(
     no_args_is_help=True,
     add_completion=True,
     pretty_exceptions_enable=False,
+    rich_markup_mode=None,  # formatting help with rich would take longer than everything else together
     help="A Kafka-compatible broker that keeps everything in an object store and mirrors every topic into an Iceberg table.",
 )
-app.command("demo")(demo.demo)
-app.command("agent")(agent.agent)
+app.command("demo", short_help="The whole system on real data, in one command.")(demo.demo)
+app.command("agent", short_help="Run an agent until SIGTERM, which drains it.")(agent.agent)
 app.add_typer(topic.app, name="topic")
-app.command("query")(query.query)
-app.command("verify")(verify.verify)
-app.command("settings")(settings.settings)
-app.command("simulate")(simulate.simulate)
+app.command("query", short_help="Ask the tables in SQL, with DuckDB.")(query.query)
+app.command("verify", short_help="Recompute a topic from its log and its tables; compare.")(verify.verify)
+app.command("settings", short_help="Every effective setting and where it comes from.")(settings.settings)
+app.command("simulate", short_help="The whole system under seeds, with faults, judged.")(simulate.simulate)
 app.add_typer(segment.app, name="segment")
 
 

@@ -46,4 +46,4 @@ def query(
         for row in table.to_pylist():
             print_json(row)
     else:
-        print_table(table.column_names, [list(row.values()) for row in table.to_pylist()])
+        print_table(table.column_names, list(zip(*(column.to_pylist() for column in table.columns), strict=True)))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import sys
 from collections.abc import Awaitable, Callable
 from typing import Any, TypeVar
@@ -17,6 +16,8 @@ app = typer.Typer(no_args_is_help=True, help="Topics: create, list, describe, de
 
 def with_client(http: str, work: Callable[[Any], Awaitable[T]]) -> T:
     """Run `work(client)` against the agent behind `http`."""
+    import asyncio
+
     from neve.cli.running import kafka_address
     from neve.kafka_client import KafkaClient, KafkaClientError
 
@@ -65,7 +66,7 @@ def list_topics(output: Output = OUTPUT_OPTION, http: str = HTTP_OPTION) -> None
         print_table(["topic", "partitions", "topic id"], [[r["name"], r["partitions"], r["topic_id"]] for r in rows])
 
 
-@app.command()
+@app.command(short_help="Partitions with offsets; settings that were set.")
 def describe(name: str, output: Output = OUTPUT_OPTION, http: str = HTTP_OPTION) -> None:
     """Partitions with their offsets, and every setting that differs from its default."""
     from neve.topic_admin import describe_topic
@@ -96,7 +97,7 @@ def delete(
     typer.echo(f"deleted topic {name}; its table stays")
 
 
-@app.command()
+@app.command(short_help="Send each line of standard input as one record.")
 def produce(
     name: str,
     key_separator: str | None = typer.Option(
@@ -117,7 +118,7 @@ def produce(
     typer.echo(f"{count} record{'' if count == 1 else 's'} acknowledged", err=True)
 
 
-@app.command()
+@app.command(short_help="Print records, as text or as JSON lines.")
 def consume(
     name: str,
     offset: str = typer.Option("earliest", "--offset", help="earliest, latest, or a number."),

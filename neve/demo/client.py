@@ -17,6 +17,7 @@ PRODUCER = {
     "compression.type": "lz4",
 }
 CONSUME_TIMEOUT_S = 30.0
+QUIET = {"log_level": 5}  # librdkafka tells of its shutdown at level 6
 
 
 class DemoFailed(Exception):
@@ -45,7 +46,7 @@ def create_topics(bootstrap: str, topics: dict[str, tuple[int, dict[str, str]]])
     """Create topics by name: (partitions, config)."""
     from confluent_kafka.admin import AdminClient, NewTopic  # type: ignore[attr-defined]
 
-    admin = AdminClient({"bootstrap.servers": bootstrap})
+    admin = AdminClient({"bootstrap.servers": bootstrap, **QUIET})
     wanted = [
         NewTopic(name, num_partitions=partitions, replication_factor=1, config=config)
         for name, (partitions, config) in topics.items()
@@ -61,7 +62,7 @@ def send(bootstrap: str, topic: str, records: Iterable[tuple[bytes | None, bytes
     """Produce records; returns how many were acknowledged. Raises DemoFailed when one wasn't."""
     from confluent_kafka import Producer
 
-    producer = Producer({"bootstrap.servers": bootstrap, "partitioner": "murmur2_random", **PRODUCER})
+    producer = Producer({"bootstrap.servers": bootstrap, "partitioner": "murmur2_random", **PRODUCER, **QUIET})
     acknowledged = Acknowledged(progress)
     sent = 0
     for key, value in records:
@@ -95,7 +96,7 @@ def receive(bootstrap: str, topic: str, expected: int, progress: Progress) -> in
     """Read a topic from its start until `expected` records or until nothing comes; returns how many came, each offset once."""
     from confluent_kafka import Consumer, TopicPartition
 
-    consumer = Consumer({"bootstrap.servers": bootstrap, "group.id": "neve-demo", "enable.auto.commit": False})
+    consumer = Consumer({"bootstrap.servers": bootstrap, "group.id": "neve-demo", "enable.auto.commit": False, **QUIET})
     partitions = sorted(consumer.list_topics(topic, 30).topics[topic].partitions)
     consumer.assign([TopicPartition(topic, partition, 0) for partition in partitions])
     expected_next = dict.fromkeys(partitions, 0)

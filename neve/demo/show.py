@@ -45,6 +45,7 @@ class Show:
         """Where everything listens."""
         if not self._quiet:
             print_table(["what", "where"], rows, title="Neve is up")
+            print(flush=True)
 
     def comparison(self, rows: list[tuple[str, int, int, int, str]]) -> None:
         """Produced, consumed and table rows, topic by topic."""
@@ -54,11 +55,14 @@ class Show:
                 rows,
                 title="Every record, three times counted",
             )
+            print()
 
     def answer(self, table: Table) -> None:
         """The SQL answer."""
         if not self._quiet:
-            print_table(table.column_names, [list(row.values()) for row in table.to_pylist()], title=QUESTION)
+            rows = list(zip(*(column.to_pylist() for column in table.columns), strict=True))
+            print_table(table.column_names, rows, title=QUESTION)
+            print()
 
     def next_steps(self, kafka: str, http: str, keep: bool) -> None:
         """Three commands to go on with."""
