@@ -53,7 +53,7 @@ bench: .venv/.dev ## side by side with Apache Kafka (needs Java and Maven); writ
 	$(BIN)/python -m tests.bench.run $(ARGS)
 
 bench-lake: .venv/.dev ## the export, segment to committed table
-	$(BIN)/python -m tests.bench.bench_export $(ARGS)
+	$(BIN)/python -m tests.bench.bench_lake $(ARGS)
 
 soak: .venv/.dev ## what takes longer than CI may: many seeds, many kills; results go to docs/soak.md
 	$(BIN)/python -m tests.soak $(ARGS)

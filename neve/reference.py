@@ -24,7 +24,9 @@ def kafka_apis() -> str:
         "|---|---|---|---|",
     ]
     rows = api_rows()
-    lines += [f"| {row.key} | {row.name} | {row.versions} | {row.summary} |" for row in rows]
+    for row in rows:
+        _, _, does = row.summary.partition(": ")
+        lines.append(f"| {row.key} | {row.name} | {row.versions} | {does} |")
     for row in rows:
         if row.deviations:
             lines += ["", f"## {row.name}: where it deviates from Kafka", ""]

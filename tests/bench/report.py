@@ -49,9 +49,45 @@ def broker_table(results: dict[str, Any]) -> str:
     return "\n".join(lines)
 
 
+LAKE_BEGIN = "<!-- lake figures: written by make bench-lake -->"
+LAKE_END = "<!-- end of lake figures -->"
+
+
+def lake_table(results: dict[str, Any]) -> str:
+    """The table of the export cases."""
+    lines = [
+        f"Machine: {results.get('machine', '')}. Whole runs, start-up and compiled code's loading included.",
+        "",
+        "| case | log | rows/s | MiB/s of log | CPU s | peak memory MiB | date |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    names = {
+        "flights": "flights as JSON, 19 declared columns",
+        "raw100": "raw, 100-byte records",
+        "raw1k": "raw, 1 KiB records",
+    }
+    lines += [
+        f"| {names[name]} | {found['gib']:g} GiB | {found['rows_s_in_all']:,.0f} | {found['mib_s_in_all']:.0f} "
+        f"| {found['cpu_s_in_all']:.1f} | {found['peak_rss_mib']:.0f} | {found['date']} |"
+        for name, found in results["cases"].items()
+    ]
+    return "\n".join(lines)
+
+
+def write_lake_report(results: dict[str, Any], path: Path) -> None:
+    """Replace the marked part of the page with the export figures."""
+    _replace(path, LAKE_BEGIN, LAKE_END, lake_table(results))
+
+
 def write_report(results: dict[str, Any], path: Path) -> None:
-    """Replace the marked part of the page."""
-    page = path.read_text() if path.exists() else f"# Benchmarks\n\n{BEGIN}\n{END}\n"
-    before, _, rest = page.partition(BEGIN)
-    _, _, after = rest.partition(END)
-    path.write_text(f"{before}{BEGIN}\n{broker_table(results)}\n{END}{after}")
+    """Replace the marked part of the page with the broker figures."""
+    _replace(path, BEGIN, END, broker_table(results))
+
+
+def _replace(path: Path, begin: str, end: str, table: str) -> None:
+    page = path.read_text() if path.exists() else "# Benchmarks\n"
+    if begin not in page:
+        page += f"\n{begin}\n{end}\n"
+    before, _, rest = page.partition(begin)
+    _, _, after = rest.partition(end)
+    path.write_text(f"{before}{begin}\n{table}\n{end}{after}")
