@@ -1,13 +1,16 @@
 # Two commands set everything up: `make demo` and `make test`. Both install into .venv in this folder, with uv when it is
 # there and pip otherwise; versions and hashes are locked in requirements/.
 SHELL := /bin/sh
-PYTHON ?= $(shell for p in python3.13 python3.12 python3.11 python3; do command -v $$p >/dev/null 2>&1 && $$p -c 'import sys, venv, ensurepip; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))' >/dev/null 2>&1 && { command -v $$p; break; }; done)
+PYTHON ?= $(shell for p in python3.12 python3.11 python3.13 python3; do command -v $$p >/dev/null 2>&1 && $$p -c 'import sys, venv, ensurepip; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))' >/dev/null 2>&1 && { command -v $$p; break; }; done)
 BIN := .venv/bin
 UV := $(shell command -v uv 2>/dev/null)
 ARGS ?=
+TESTS ?=
+# Two workers for what only computes; tests with real servers and clients keep time and run alone after them.
+WORKERS ?= 2
 export PYTHONSAFEPATH = 1
 
-.PHONY: help demo test check lint types unit bench bench-lake soak planted reference lock proto clean
+.PHONY: help demo test counterparts check lint types unit bench bench-lake soak planted reference lock proto clean
 
 help:
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
@@ -30,8 +33,18 @@ help:
 demo: .venv/.demo ## the whole system on embedded defaults, with real data, in a temporary folder (ARGS="--json --keep")
 	@$(BIN)/neve demo $(ARGS)
 
-test: .venv/.dev ## every test that can run on this machine; the rest is skipped and says so
-	$(BIN)/python -m pytest $(ARGS)
+test: .venv/.dev ## every test that can run on this machine; the rest is skipped and says so (TESTS="tests/unit/test_wire.py")
+ifeq ($(TESTS),)
+	@failed=0; \
+	$(BIN)/python -m pytest -n $(WORKERS) --ignore=tests/integration $(ARGS) || failed=1; \
+	$(BIN)/python -m pytest tests/integration $(ARGS) || failed=1; \
+	exit $$failed
+else
+	$(BIN)/python -m pytest $(TESTS) $(ARGS)
+endif
+
+counterparts: ## programs that tests compare with: an S3 server (needs Go), Apache Kafka (Maven, Java), kcat (apt)
+	sh tests/fetch_counterparts.sh
 
 lint: .venv/.dev
 	$(BIN)/ruff check .
@@ -41,10 +54,10 @@ types: .venv/.dev
 	$(BIN)/mypy
 
 unit: .venv/.dev
-	$(BIN)/python -m pytest -q tests/unit
+	$(BIN)/python -m pytest -q -n $(WORKERS) tests/unit
 
 check: lint types unit ## lint, types and quick tests, before a commit
-	$(BIN)/neve simulate --seed 1 --seeds 3
+	$(BIN)/neve simulate --seed 1 --seeds 4 --jobs 2
 
 planted: .venv/.dev ## plant each known bug and see that the tests find it
 	$(BIN)/python tests/planted/run.py

@@ -1,11 +1,12 @@
 """Fixtures for real counterparts, one of each per test session (per worker). A missing one skips the test and says so,
-or fails it where NEVE_TEST_REQUIRE_ALL=1."""
+or fails it where NEVE_TEST_REQUIRE_ALL=1; with that, any test that is skipped fails the session."""
 
 from __future__ import annotations
 
 import contextlib
 import os
 import uuid
+from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TypeVar
@@ -16,11 +17,37 @@ from tests import counterparts
 from tests.counterparts import CounterpartMissing, KafkaJars, KafkaServer, PostgresServer, S3Server
 
 T = TypeVar("T")
+REQUIRE_ALL = "NEVE_TEST_REQUIRE_ALL"
+
+
+def skip_reasons(reporter: pytest.TerminalReporter) -> Counter[str]:
+    """How many tests were skipped, by what they say."""
+    return Counter(str(report.longrepr[2]).removeprefix("Skipped: ") for report in reporter.stats.get("skipped", []))
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """One line for each thing that is missing here."""
+    for reason, count in sorted(skip_reasons(terminalreporter).items()):
+        terminalreporter.write_line(f"SKIPPED {count}: {reason}", yellow=True)
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """Where everything has to be here, nothing may be skipped."""
+    reporter = session.config.pluginmanager.get_plugin("terminalreporter")
+    if (
+        reporter is not None
+        and os.environ.get(REQUIRE_ALL) == "1"
+        and skip_reasons(reporter)
+        and not session.exitstatus
+    ):
+        reporter.write_line(f"\n{REQUIRE_ALL}=1: tests were skipped")
+        session.exitstatus = pytest.ExitCode.TESTS_FAILED
 
 
 def refuse(missing: CounterpartMissing) -> None:
     """Skip, or fail where everything has to be here."""
-    if os.environ.get("NEVE_TEST_REQUIRE_ALL") == "1":
+    if os.environ.get(REQUIRE_ALL) == "1":
         pytest.fail(str(missing), pytrace=False)
     pytest.skip(str(missing))
 

@@ -24,7 +24,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-FETCH = "run tests/fetch_counterparts.sh"
+FETCH = "run `make counterparts`"
 START_SECONDS = 60.0
 STOP_SECONDS = 10.0
 
@@ -105,7 +105,7 @@ def kafka_jars() -> KafkaJars:
     named = os.environ.get("NEVE_TEST_KAFKA_LIBS")
     libs = Path(named) if named else cache_dir() / "kafka-libs"
     if not any(libs.glob("kafka_2.13-*.jar")):
-        raise CounterpartMissing("Apache Kafka's jars", f"{FETCH} (needs Maven), or set NEVE_TEST_KAFKA_LIBS")
+        raise CounterpartMissing("Apache Kafka", f"{FETCH} (needs Maven), or set NEVE_TEST_KAFKA_LIBS")
     return KafkaJars(java_binary(), libs.resolve())
 
 

@@ -20,7 +20,7 @@ fetch_versitygw() {
   if ! have go; then lack "versitygw: needs Go (Debian: apt-get install golang-go)"; return; fi
   say "building versitygw $VERSITYGW into $CACHE/bin"
   mkdir -p "$CACHE/bin"
-  GOBIN="$CACHE/bin" GOFLAGS="-p=2" nice go install "github.com/versity/versitygw/cmd/versitygw@$VERSITYGW" \
+  GOBIN="$CACHE/bin" nice go install -p 2 "github.com/versity/versitygw/cmd/versitygw@$VERSITYGW" \
     || lack "versitygw: the build failed"
 }
 

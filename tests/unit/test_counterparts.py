@@ -41,7 +41,7 @@ def test_a_missing_program_names_itself_and_the_way_to_get_it(monkeypatch: pytes
     for variable in ("NEVE_TEST_VERSITYGW", "NEVE_TEST_KAFKA_LIBS"):
         monkeypatch.delenv(variable, raising=False)
     for look in (counterparts.versitygw_binary, counterparts.kafka_jars, counterparts.kcat_binary):
-        with pytest.raises(counterparts.CounterpartMissing, match=r"missing: .*fetch_counterparts\.sh"):
+        with pytest.raises(counterparts.CounterpartMissing, match=r"missing: .*`make counterparts`"):
             look()
 
 
