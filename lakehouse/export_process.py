@@ -7,6 +7,7 @@ Killing it at any moment loses nothing: the tables' watermarks say where to go o
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import os
 import random
@@ -135,7 +136,17 @@ async def main_loop(settings: Settings, checkpoint: Callable[[str], None] = lamb
             return 1
         return 0
     # Without a parent nobody supervises this process: leave at once, as if killed; what is under way is done again.
+    _remove_state()
     os._exit(EXIT_ORPHANED)
+
+
+def _remove_state() -> None:
+    """Remove the state file and its folder, which the supervisor made and can't remove any more."""
+    path = os.environ.get(STATE_FILE_VARIABLE)
+    if path:
+        with contextlib.suppress(OSError):  # a folder with something else in it stays
+            Path(path).unlink(missing_ok=True)
+            Path(path).parent.rmdir()
 
 
 def _set_up_logs(level: str) -> None:
