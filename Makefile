@@ -3,7 +3,7 @@
 SHELL := /bin/sh
 PYTHON ?= $(shell for p in python3.12 python3.11 python3.13 python3; do command -v $$p >/dev/null 2>&1 && $$p -c 'import sys, venv, ensurepip; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))' >/dev/null 2>&1 && { command -v $$p; break; }; done)
 BIN := .venv/bin
-UV := $(shell command -v uv 2>/dev/null)
+UV := $(shell uv --version >/dev/null 2>&1 && command -v uv)
 ARGS ?=
 TESTS ?=
 # Two workers for what only computes; tests with real servers and clients keep time and run alone after them.
@@ -13,12 +13,12 @@ export PYTHONSAFEPATH = 1
 .PHONY: help demo test counterparts check lint types unit bench bench-lake soak planted reference lock proto clean
 
 help:
-	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "%-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 .venv/bin/python:
-	@if [ -z "$(PYTHON)" ]; then echo "Neve needs Python 3.11 to 3.13 with venv. On bare Debian or Ubuntu: apt-get install -y python3 python3-venv make" >&2; exit 1; fi
-	@echo "creating .venv with $(PYTHON)"
-	@if [ -n "$(UV)" ]; then "$(UV)" venv -q --python "$(PYTHON)" .venv; else "$(PYTHON)" -m venv .venv; fi
+	@if [ -z "$(PYTHON)$(UV)" ]; then echo "Neve needs Python 3.11 to 3.13 with venv. On bare Debian or Ubuntu: apt-get install -y python3 python3-venv make" >&2; exit 1; fi
+	@echo "creating .venv with $(or $(PYTHON),the Python that uv finds or fetches)"
+	@if [ -n "$(UV)" ]; then "$(UV)" venv -q --python "$(or $(PYTHON),3.12)" .venv; else "$(PYTHON)" -m venv .venv; fi
 
 .venv/.demo: requirements/demo.txt pyproject.toml | .venv/bin/python
 	@echo "installing what the demo needs (locked in requirements/demo.txt)"
