@@ -94,6 +94,7 @@ class SimLoop(_Loop):  # type: ignore[misc]
         self._closed = False
         self._hash = hashlib.sha256()
         self._lines: list[str] = []
+        self._stamp = "0.000000000"
 
     # Time and scheduling
 
@@ -215,7 +216,7 @@ class SimLoop(_Loop):  # type: ignore[misc]
     def _count(self, handle: asyncio.Handle, still: int) -> None:
         self.steps += 1
         name = callback_name(handle._callback)  # type: ignore[attr-defined]
-        line = f"{self._now:.9f} {name}\n"
+        line = f"{self._stamp} {name}\n"
         self._lines.append(line)
         if self.trace is not None:
             self.trace.append(line)
@@ -233,6 +234,7 @@ class SimLoop(_Loop):  # type: ignore[misc]
         if not timers:
             raise SimulationStuck(f"DEADLOCK at {self._now:.3f} s: nothing is left to run; waiting: {self.waiting()}")
         self._now = max(self._now, timers[0][0])
+        self._stamp = f"{self._now:.9f}"
         if self._now > self._seconds_max:
             raise SimulationStuck(f"LIVELOCK: {self._now:.0f} virtual seconds passed; waiting: {self.waiting()}")
         while timers and timers[0][0] <= self._now:

@@ -27,7 +27,7 @@ from neve.simulation.session import Dialer
 from neve.simulation.store import World
 from neve.simulation.wire import CLASSIC, FLEXIBLE, Codec
 
-STORM_S = 60.0
+STORM_S = 40.0
 """Faults end after this long, whatever was reached."""
 PROGRESS_S = 200.0
 """Everything must be done this long after healing."""
