@@ -110,6 +110,8 @@ class ChunkWriter:
                 for decoded in decode_runs(runs, self._rules.decode):
                     if not self._take(partition, decoded):
                         return self._finished()
+                    # Freed buffers go back at once: the exporter's memory is bounded, whatever the allocator likes to keep.
+                    pa.default_memory_pool().release_unused()
             return self._finished()
         finally:
             for writer in self._writers.values():

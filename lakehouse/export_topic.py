@@ -314,7 +314,10 @@ class TopicExporter:
         return ChunkRules(
             RowBuilder(self.plan.columns or ()),
             self.plan.invalid,
-            DecodeLimits(decompressed_bytes_max=settings.max_decompressed_message_bytes),
+            DecodeLimits(
+                bytes_max=settings.export_decoded_bytes,
+                decompressed_bytes_max=settings.max_decompressed_message_bytes,
+            ),
             settings.partitions_max_per_commit,
             settings.latest_keys_max,
         )

@@ -92,6 +92,8 @@ class ExportSupervisor:
     async def _spawn(self) -> None:
         environment = os.environ | as_environment(self._settings)
         environment |= {"PYTHONSAFEPATH": "1", STATE_FILE_VARIABLE: str(self._state_file)}
+        # Few malloc arenas: with one per thread, freed memory of decoding stays with the process.
+        environment.setdefault("MALLOC_ARENA_MAX", "2")
         self._child = await asyncio.create_subprocess_exec(
             *self._command, stdin=asyncio.subprocess.PIPE, env=environment, start_new_session=True
         )

@@ -159,7 +159,7 @@ class Settings(BaseSettings):
     )
     export_interval_ms: int = Field(500, gt=0, description="How often the exporter looks for work.")
     export_chunk_bytes: int = Field(32 * MIB, gt=0, description="Most log bytes decoded into one Parquet file.")
-    export_memory_bytes: int = Field(256 * MIB, gt=0, description="Most log bytes in flight in an exporter.")
+    export_decoded_bytes: int = Field(16 * MIB, gt=0, description="Most decompressed bytes decoded at once by an exporter.")
     export_lease_ms: int = Field(30_000, gt=0, description="Lease of a topic's export, renewed at a third of it.")
     export_retry_max_ms: int = Field(
         30_000, gt=0, description="Longest wait before a topic whose export failed is tried again."
