@@ -137,7 +137,8 @@ class Report:
         """The last line."""
         count = sum(one.table_rows for one in self.partitions)
         if self.equal:
-            return f"equal: {count} rows in {len(self.snapshots)} tables are exactly what the log says"
+            tables = len(self.snapshots)
+            return f"equal: {count} rows in {tables} table{'' if tables == 1 else 's'} are exactly what the log says"
         return f"DIFFERENT in {sum(1 for one in self.partitions if one.difference)} places"
 
 

@@ -16,8 +16,11 @@ import typer
 
 if TYPE_CHECKING:
     from rich.console import Console
+    from rich.table import Table
 
-PIPED_WIDTH = 160
+PIPED_WIDTH = 500
+GAP = 3
+COLUMNS_FOLDED_MAX = 6
 TIMES = ("seconds", "milliseconds")
 
 
@@ -97,26 +100,58 @@ def print_json(value: Any) -> None:
 
 
 def print_table(columns: Sequence[str], rows: Sequence[Sequence[Any]], title: str | None = None) -> None:
-    """A table for people; numbers to the right."""
+    """A table for people: numbers to the right; row by row where the columns don't fit side by side."""
+    from rich.text import Text
+
+    out = console()
+    cells = [[cell(value) for value in row] for row in rows]
+    widest = [max(map(len, column)) for column in zip(columns, *cells, strict=True)]
+    fits = sum(widest) + GAP * (len(columns) - 1) <= out.width or len(columns) <= COLUMNS_FOLDED_MAX
+    numeric = [is_numeric(column) for column in zip(*rows, strict=True)]
+    with out.capture() as captured:
+        if title:
+            out.print(Text(title, style="bold"))
+        if fits or not rows:
+            out.print(side_by_side(columns, cells, numeric))
+        else:
+            for row in cells:
+                out.print(one_below_the_other(columns, row))
+    sys.stdout.writelines(line.rstrip(" ") + "\n" for line in captured.get().splitlines())
+    sys.stdout.flush()
+
+
+def side_by_side(columns: Sequence[str], cells: Sequence[Sequence[str]], numeric: Sequence[bool]) -> Table:
+    """A row a line; cells that are too wide are folded."""
     from rich.box import SIMPLE_HEAD
     from rich.table import Table
     from rich.text import Text
 
     table = Table(box=SIMPLE_HEAD, header_style="bold", pad_edge=False, show_edge=False)
     for index, column in enumerate(columns):
-        numeric = bool(rows) and all(is_number(row[index]) for row in rows)
-        table.add_column(Text(column), justify="right" if numeric else "left", overflow="fold")
-    for row in rows:
-        table.add_row(*(Text(cell(value)) for value in row))
-    out = console()
-    with out.capture() as captured:
-        if title:
-            out.print(Text(title, style="bold"))
-        out.print(table)
-    sys.stdout.writelines(line.rstrip(" ") + "\n" for line in captured.get().splitlines())
-    sys.stdout.flush()
+        right = bool(numeric) and numeric[index]
+        table.add_column(Text(column), justify="right" if right else "left", overflow="fold")
+    for row in cells:
+        table.add_row(*map(Text, row))
+    return table
 
 
-def is_number(value: Any) -> bool:
-    """Does it belong to the right of a column?"""
-    return isinstance(value, int | float | Decimal) and not isinstance(value, bool)
+def one_below_the_other(columns: Sequence[str], row: Sequence[str]) -> Table:
+    """A line for each column of one row."""
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(box=None, show_header=False, pad_edge=False, padding=(0, GAP, 0, 0))
+    table.add_column(style="bold", no_wrap=True)
+    table.add_column(overflow="fold")
+    for column, value in zip(columns, row, strict=True):
+        table.add_row(Text(column), Text(value))
+    table.add_row()
+    return table
+
+
+def is_numeric(values: Sequence[Any]) -> bool:
+    """Is this a column of numbers, some perhaps missing?"""
+    there = [value for value in values if value is not None]
+    return bool(there) and all(
+        isinstance(value, int | float | Decimal) and not isinstance(value, bool) for value in there
+    )

@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import sys
 from enum import StrEnum
+from typing import TYPE_CHECKING
 
 import typer
 
-from neve.cli.output import HTTP_OPTION, fail, print_json, print_table
+from neve.cli.output import HTTP_OPTION, cell, fail, print_json, print_table
+
+if TYPE_CHECKING:
+    from pyarrow import Table
 
 
 class Format(StrEnum):
@@ -41,9 +45,20 @@ def query(
     elif format is Format.csv:
         import pyarrow.csv as pc
 
-        pc.write_csv(table, sys.stdout.buffer)
+        pc.write_csv(flat(table), sys.stdout.buffer)
     elif format is Format.json:
         for row in table.to_pylist():
             print_json(row)
     else:
         print_table(table.column_names, list(zip(*(column.to_pylist() for column in table.columns), strict=True)))
+
+
+def flat(table: Table) -> Table:
+    """For CSV: nested values as JSON, bytes as text."""
+    import pyarrow as pa
+
+    for index, field in enumerate(table.schema):
+        if pa.types.is_nested(field.type) or pa.types.is_binary(field.type) or pa.types.is_large_binary(field.type):
+            values = [None if value is None else cell(value) for value in table.column(index).to_pylist()]
+            table = table.set_column(index, field.name, pa.array(values, pa.string()))
+    return table

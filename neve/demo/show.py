@@ -75,7 +75,7 @@ class Show:
         print(head)
         print(f"  kcat -b {kafka} -C -t flights -o beginning -c 3")
         print(f'  .venv/bin/neve query --http {http} "SELECT origin, count(*) FROM topics.flights GROUP BY 1"')
-        print(f"  .venv/bin/neve verify --http {http} flights")
+        print(f"  .venv/bin/neve verify --http {http} flights", flush=True)
 
 
 def as_json(result: dict[str, Any]) -> str:

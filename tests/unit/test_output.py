@@ -80,3 +80,20 @@ def test_table_follows_the_width_that_is_asked_for(
     monkeypatch.setenv("COLUMNS", "40")
     print_table(["words"], [["word " * 20]])
     assert max(map(len, capsys.readouterr().out.splitlines())) <= 40
+
+
+def test_columns_that_do_not_fit_a_terminal_stand_one_below_the_other(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "60")
+    columns = [f"column_{n}" for n in range(8)]
+    print_table(columns, [list(range(8)), [b"key", *range(7)]])
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0] == "column_0   0"
+    assert lines[8:10] == ["", "column_0   key"]
+    assert len(lines) == 18
+
+
+def test_a_table_without_rows_has_its_heading(capsys: pytest.CaptureFixture[str]) -> None:
+    print_table(["topic", "partitions"], [])
+    assert capsys.readouterr().out.splitlines()[0].split() == ["topic", "partitions"]
