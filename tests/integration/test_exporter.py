@@ -337,3 +337,26 @@ async def test_lost_ledger_file_is_written_again(local: Rig, tmp_path: Path) -> 
         path.unlink()
     await drain(local.exporter())
     assert local.rows("events") == sorted(local.log["events"])
+
+
+async def test_latest_table_with_every_type_is_rewritten_as_it_was(local: Rig) -> None:
+    columns = (
+        "i int, l long, f float, d double, s string, b boolean, dt date, tm time, ts timestamp, tz timestamptz, "
+        "u uuid, bin binary, j json, m decimal(10, 2)"
+    )
+    topic = await local.create("typed", 1, cleanup__policy="compact", iceberg__columns=columns)
+    value = {
+        "i": 1, "l": 2, "f": 0.5, "d": 0.25, "s": "x", "b": True, "dt": "2026-01-02", "tm": "03:04:05.000006",
+        "ts": "2300-01-01T00:00:00", "tz": "2026-01-02T03:04:05Z", "u": "00000000-0000-0000-0000-000000000001",
+        "bin": "AAE=", "j": {"a": [1]}, "m": "12.34",
+    }  # fmt: skip
+    await local.append(topic, {0: [[(b"a", json.dumps(value).encode())]]})
+    await drain(local.exporter())
+    [before] = local.table("typed").scan().to_arrow().to_pylist()
+    assert before["m"] is not None
+    assert before["u"] is not None
+    await local.append(topic, {0: [[(b"b", json.dumps({"l": 3}).encode())]]})
+    await drain(local.exporter())
+    after = {row["_kafka_key"]: row for row in local.table("typed").scan().to_arrow().to_pylist()}
+    assert after[b"a"] == before
+    assert (after[b"b"]["l"], after[b"b"]["u"]) == (3, None)
