@@ -125,6 +125,9 @@ class Settings(BaseSettings):
     )
     record_work_max: int = Field(64, gt=0, description="Calls that may wait for those threads.")
     poll_interval_ms: int = Field(100, gt=0, description="High watermarks of waiting shards are polled this often.")
+    fetch_read_ms: int = Field(
+        10_000, gt=0, description="A Fetch answers with what it has once its reads from the store took this long."
+    )
     fetch_max_bytes: int = Field(
         55 * MIB, gt=0, description="Most bytes in one Fetch answer, whatever the client asks."
     )
@@ -159,7 +162,9 @@ class Settings(BaseSettings):
     )
     export_interval_ms: int = Field(500, gt=0, description="How often the exporter looks for work.")
     export_chunk_bytes: int = Field(32 * MIB, gt=0, description="Most log bytes decoded into one Parquet file.")
-    export_decoded_bytes: int = Field(16 * MIB, gt=0, description="Most decompressed bytes decoded at once by an exporter.")
+    export_decoded_bytes: int = Field(
+        16 * MIB, gt=0, description="Most decompressed bytes decoded at once by an exporter."
+    )
     export_lease_ms: int = Field(30_000, gt=0, description="Lease of a topic's export, renewed at a third of it.")
     export_retry_max_ms: int = Field(
         30_000, gt=0, description="Longest wait before a topic whose export failed is tried again."

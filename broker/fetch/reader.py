@@ -58,6 +58,7 @@ class FetchReader:
         self._clock = clock
         self._fetch_max_bytes = settings.fetch_max_bytes
         self._readahead_bytes = settings.readahead_bytes
+        self._read_s = settings.fetch_read_ms / 1000
         self.closing = False
         offsets.read = self.read_extent
 
@@ -193,9 +194,18 @@ class FetchReader:
             if self._cold.loading >= self._cold.reads_max * 2:
                 break
             self._start(extent)
-        return [await self._serve_part(part, plan) for part, plan in zip(parts, planned, strict=True)]
+        until_s = self._clock.monotonic() + self._read_s
+        answer: list[FetchedPart] = []
+        got = False
+        for part, plan in zip(parts, planned, strict=True):
+            served = await self._serve_part(part, plan, until_s, got)
+            answer.append(served)
+            got = got or served.bytes > 0
+        return answer
 
-    async def _serve_part(self, part: FetchPart, plan: PlannedPart) -> FetchedPart:
+    async def _serve_part(self, part: FetchPart, plan: PlannedPart, until_s: float, got: bool) -> FetchedPart:
+        """One partition. Once anything was `got` for this answer, no further extent is waited for after `until_s`:
+        slow reads of many extents must not outlast the client, again and again, without progress."""
         if plan.error:
             return _error_part(plan.error)
         served = self._serve_now(part, plan)
@@ -204,6 +214,8 @@ class FetchReader:
         records: list[memoryview] = []
         limit, whole_first, length = plan.limit, plan.whole_first, 0
         for extent in plan.extents:
+            if (got or records) and self._clock.monotonic() >= until_s:
+                break
             try:
                 span = await self._read(extent)
             except (NotFound, Corrupt, BadExtent, ObjectStoreError, DatabaseError) as error:

@@ -23,9 +23,11 @@ class Store(MemoryStore):
     def __init__(self) -> None:
         super().__init__(lambda: 0)
         self.gets = 0
+        self.delay_s = 0.0
 
     async def get(self, key: str, start: int = 0, length: int | None = None) -> bytes:
         self.gets += "/segments/" in key
+        await asyncio.sleep(self.delay_s)
         return await super().get(key, start, length)
 
 
@@ -267,3 +269,26 @@ async def test_many_readers_share_reads_of_the_database() -> None:
         parts = await asyncio.gather(*(fetch(two, topic, n % 5) for n in range(100)))
         assert all(part.error == 0 and part.high_watermark == 5 for part in parts)
         assert two.reads.reads - before <= 4
+
+
+async def test_slow_reads_answer_with_what_there_is_instead_of_outlasting_the_client() -> None:
+    async with two_agents(fetch_read_ms=20, cold_reads_max=1, hot_reads_max=1, readahead_bytes=1) as (
+        one,
+        two,
+        store,
+        _,
+    ):
+        topic = await one.topics.create("t", 1, {})
+        produced = Produced(one)
+        for n in range(12):
+            await produced.send(topic, 0, batch_of(b"%d" % n))
+        store.delay_s = 0.015
+        got: list[tuple[int, bytes]] = []
+        answers = 0
+        while len(got) < 12:
+            part = await fetch(two, topic, len(got))
+            assert part.bytes > 0, "each answer makes progress"
+            got += values_in(part)
+            answers += 1
+        assert got == [(n, b"%d" % n) for n in range(12)]
+        assert answers > 1
