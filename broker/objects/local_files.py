@@ -5,7 +5,6 @@ Foreign exceptions (OSError) become the port's here: before a name exists a fail
 
 from __future__ import annotations
 
-import contextlib
 import errno
 import fcntl
 import itertools
@@ -14,6 +13,7 @@ import secrets
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+from broker.objects.local_apart import set_apart
 from broker.objects.local_layout import TEMPORARY, key_of, path_of
 from broker.objects.port import AlreadyExists, Buffer, Corrupt, NotFound, ObjectInfo, OutcomeUnknown, Unavailable
 
@@ -36,10 +36,14 @@ class LocalFiles:
     def __init__(self, root: Path, *, flush: bool) -> None:
         root.mkdir(parents=True, exist_ok=True)
         self.root = root.resolve()
+        set_apart(str(self.root))
         self._base = f"{self.root}/"
         self._flush = flush
         self._anonymous = _ANONYMOUS
         self._flushed: dict[str, None] = {}
+        self._unflushed: dict[str, None] = {}
+        """Paths this process has named, or is about to, and whose name isn't known to be on disk: `head` doesn't vouch
+        for them, because a writer that lost its answer asks it whether the object is stored."""
         self._temporary = f"{self._base}{TEMPORARY}/"
         # names only have to differ between processes that share the folder, whatever their pids
         self._owner = f"{secrets.token_hex(8)}-{os.getpid()}"
@@ -47,21 +51,26 @@ class LocalFiles:
         os.makedirs(self._temporary, exist_ok=True)
         self._remove_stale()
         if flush:
-            with contextlib.suppress(PermissionError):  # a parent we may not read is not one we made
-                _fsync_folder(str(self.root.parent))
+            _flush_way_to(self.root)
             _fsync_folder(str(self.root))
 
     def put(self, key: str, parts: Sequence[Buffer], if_absent: bool) -> None:
         """Write, flush, name, flush the name."""
         path = self._base + path_of(key)
         folder = path.rpartition("/")[0]
+        first = path not in self._unflushed  # else an earlier attempt may have named it, or may yet
+        if self._flush:
+            self._unflushed[path] = None
         try:
             named = self._place(key, path, folder, parts, if_absent)
         except OSError as error:
+            if first:
+                self._unflushed.pop(path, None)
             raise Unavailable(f"cannot write {path}: {error.strerror}") from error
         try:
             if self._flush:
                 _fsync_folder(folder)
+                self._unflushed.pop(path, None)
         except OSError as error:
             raise OutcomeUnknown(f"cannot flush the folder of {path}: {error.strerror}") from error
         if not named:
@@ -159,8 +168,10 @@ class LocalFiles:
             raise Unavailable(f"cannot read {path}: {error.strerror}") from error
 
     def head(self, key: str) -> ObjectInfo:
-        """Size and time."""
+        """Size and time. Unavailable while the name isn't known to be on disk: putting again settles that."""
         path = self._base + path_of(key)
+        if path in self._unflushed:
+            raise Unavailable(f"{path} was written, but its folder could not be flushed yet")
         try:
             found = os.stat(path)
         except (FileNotFoundError, NotADirectoryError):
@@ -179,6 +190,7 @@ class LocalFiles:
             path = self._base + path_of(key)
             try:
                 os.unlink(path)
+                self._unflushed.pop(path, None)
                 folders[path.rpartition("/")[0]] = None
             except (FileNotFoundError, NotADirectoryError):
                 pass
@@ -289,6 +301,19 @@ def _fsync_folder(folder: str) -> None:
         _fsync(fd)
     finally:
         os.close(fd)
+
+
+def _flush_way_to(root: Path) -> None:
+    """Flush every folder above `root` up to the mount point: whoever made them may have flushed nothing."""
+    for folder in root.parents:
+        try:
+            _fsync_folder(str(folder))
+        except OSError as error:
+            if error.errno not in (errno.EACCES, errno.EPERM, errno.EROFS, errno.EINVAL):
+                raise
+            break  # a folder we may not open, or that can't change, is not one we made
+        if os.path.ismount(folder):
+            break
 
 
 def _fsync(fd: int) -> None:
