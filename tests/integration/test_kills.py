@@ -156,7 +156,7 @@ def judge(writer: Writer, found: dict[int, dict[int, bytes]]) -> None:
 
 @pytest.mark.timeout(400)
 def test_fifty_kills_lose_nothing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    settings = {"NEVE_EXPORT_INTERVAL_MS": "100", "NEVE_EXPORT_IDLE_COMMIT_MS": "300"}
+    settings = {"NEVE_EXPORT_INTERVAL_MS": "100", "NEVE_EXPORT_IDLE_COMMIT_MS": "300", "NEVE_EXPORT_LEASE_MS": "1500"}
     agent = agent_on_folder(tmp_path, tmp_path / "data", roles="broker,export", settings=settings)
     with started(agent):
         asyncio.run(create(agent.kafka))
