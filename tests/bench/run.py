@@ -1,7 +1,7 @@
 """`make bench`: Neve beside Apache Kafka, interleaved in random order, medians of paired ratios, with the spread of two
 identical Kafkas beside them. Writes docs/benchmarks/broker.json and the table in docs/benchmarks.md.
 
-Usage: python -m tests.bench.run [--pairs 9] [--cases a,b,c,d,e,f,i] [--null/--no-null] [--seconds 4]
+Usage: python -m tests.bench.run [--pairs 9] [--cases a,b,c,d,e,f,i] [--null-pairs 5] [--seconds 4]
 """
 
 from __future__ import annotations
@@ -150,7 +150,7 @@ def main() -> None:
     parser.add_argument("--pairs", type=int, default=9)
     parser.add_argument("--cases", default=",".join(CASES))
     parser.add_argument("--seconds", type=float, default=4.0)
-    parser.add_argument("--null", action=argparse.BooleanOptionalAction, default=True)
+    parser.add_argument("--null-pairs", type=int, default=5, help="pairs of two identical Kafkas, 0 for none")
     parser.add_argument("--seed", type=int, default=1)
     args = parser.parse_args()
     rng = random.Random(args.seed)
@@ -173,8 +173,8 @@ def main() -> None:
         if case == "f":
             always = pairs(lambda: neve_server(fsync="always"), kafka_server, case, args.pairs, args.seconds, rng)
             entry["fsync"] = {key: summary(always, key) for key in ("p50_ms", "p99_ms")}
-        if args.null:
-            null = pairs(kafka_server, kafka_server, case, args.pairs, args.seconds, rng)
+        if args.null_pairs:
+            null = pairs(kafka_server, kafka_server, case, args.null_pairs, args.seconds, rng)
             entry["null"] = {key: summary(null, key) for key in keys}
         results["cases"][case] = entry
         results["machine"] = f"{platform.system()} {platform.machine()}, 2 cores, Python {platform.python_version()}"
