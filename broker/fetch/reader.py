@@ -31,6 +31,8 @@ OFFSET_OUT_OF_RANGE = 1
 CORRUPT_MESSAGE = 2
 UNKNOWN_TOPIC_OR_PARTITION = 3
 KAFKA_STORAGE_ERROR = 56
+LOOKS_MAX = 3
+"""Looks in a row without waiting, for a database that answers less than was heard of."""
 
 
 class FetchReader:
@@ -93,12 +95,17 @@ class FetchReader:
             return []
         max_bytes = min(max_bytes, self._fetch_max_bytes)
         deadline_s = self._clock.monotonic() + max_wait_ms / 1000
+        looks = 0
         while True:
+            looks += 1
             views, readahead = await self._views(parts)
             planned, total = plan_fetch(parts, views, max_bytes)
             left_s = deadline_s - self._clock.monotonic()
             if total >= min_bytes or left_s <= 0 or self.closing or any(view.error for view in views):
                 return await self._serve(parts, planned, readahead)
+            if looks < LOOKS_MAX and self._moved(parts, views):
+                continue  # committed while the database was read: nobody was waiting yet when its waiters were woken
+            looks = 0
             await self._waiters.wait([(part.topic, part.shard) for part in parts], left_s)
 
     async def list_offsets(self, queries: Sequence[tuple[int, int, int]]) -> list[OffsetAnswer]:
@@ -113,6 +120,14 @@ class FetchReader:
         if tail is None or not tail.covers(part.offset):
             return None
         return ShardView(tail.seen, tail.log_start, tail.extents, tail.find(part.offset), len(tail.extents))
+
+    def _moved(self, parts: Sequence[FetchPart], views: Sequence[ShardView]) -> bool:
+        """True where the index has heard of more than one of these views shows."""
+        for part, view in zip(parts, views, strict=True):
+            tail = self._index.tail((part.topic, part.shard))
+            if tail is not None and tail.seen > view.high_watermark:
+                return True
+        return False
 
     async def _views(self, parts: Sequence[FetchPart]) -> tuple[list[ShardView], list[Extent]]:
         """Each shard from the index where that covers the offset, all others from one read of the database.
@@ -129,9 +144,9 @@ class FetchReader:
             for view, part in zip(known, parts, strict=True)
         ]
         readahead: list[Extent] = []
-        questions = [
-            Question(parts[at].topic, parts[at].shard, parts[at].offset, parts[at].max_bytes + self._readahead_bytes)
-            for at in ask
+        questions = [  # at least one byte: a question for none is answered without extents
+            Question(part.topic, part.shard, part.offset, max(part.max_bytes, 1) + self._readahead_bytes)
+            for part in (parts[at] for at in ask)
         ]
         try:
             answers = await self._reads.ask(questions)

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 
 import pytest
 
 from broker.agent_core import AgentCore
+from broker.fetch.shard_reads import Answer, Question
 from broker.objects.memory import MemoryStore
 from broker.services import FetchedPart, FetchPart, TopicView
 from catalog.inline import InlineDatabase
@@ -292,3 +293,32 @@ async def test_slow_reads_answer_with_what_there_is_instead_of_outlasting_the_cl
             answers += 1
         assert got == [(n, b"%d" % n) for n in range(12)]
         assert answers > 1
+
+
+@pytest.mark.parametrize("part_bytes", [0, -1, -(4 << 20), -(1 << 31)])
+async def test_a_partition_without_budget_still_gets_its_first_batch_from_the_database(part_bytes: int) -> None:
+    async with two_agents() as (one, two, _store, _database):
+        topic = await one.topics.create("t", 1, {})
+        await Produced(one).send(topic, 0, batch_of(b"a"))
+        part = await fetch(two, topic, part_bytes=part_bytes)
+        assert part.error == 0
+        assert values_in(part) == [(0, b"a")]
+
+
+async def test_a_commit_while_the_database_is_read_wakes_who_is_about_to_wait() -> None:
+    async with running_core(poll_interval_ms=60_000) as core:
+        topic = await core.topics.create("t", 1, {})
+        ask, asked, goes_on = core.reads.ask, asyncio.Event(), asyncio.Event()
+
+        async def slow(questions: Sequence[Question]) -> Sequence[Answer | None]:
+            answers = await ask(questions)
+            asked.set()
+            await goes_on.wait()
+            return answers
+
+        core.reads.ask = slow  # type: ignore[method-assign]
+        polling = asyncio.ensure_future(fetch(core, topic, wait_ms=60_000))
+        await asked.wait()
+        await Produced(core).send(topic, 0, batch_of(b"a"))
+        goes_on.set()
+        assert values_in(await asyncio.wait_for(polling, 5)) == [(0, b"a")]
