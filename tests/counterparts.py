@@ -238,6 +238,12 @@ class PostgresServer:
     port: int
     data: Path
     socket_folder: Path
+    control: Callable[..., None]
+    """Runs pg_ctl with these arguments."""
+
+    def restart(self, mode: str) -> None:
+        """Stop in a mode ("immediate" is like a crash) and start again; returns when it accepts connections."""
+        self.control("pg_ctl", "-m", mode, "-w", "-l", str(self.socket_folder / "server.log"), "restart")
 
     def uri(self, database: str = "postgres") -> str:
         """postgresql:// URI of one of its databases."""
@@ -311,7 +317,7 @@ def postgres(options: Sequence[str] = ()) -> Iterator[PostgresServer]:
         flags = [f"-h 127.0.0.1 -p {port} -k {folder}", *(f"-c {option}" for option in options)]
         run("pg_ctl", "-w", "-l", str(folder / "server.log"), "-o", " ".join(flags), "start")
         try:
-            yield PostgresServer(port, data, folder)
+            yield PostgresServer(port, data, folder, run)
         finally:
             run("pg_ctl", "-m", "immediate", "-w", "stop")
 
