@@ -132,7 +132,11 @@ def throttled_replicas(name: str, value: str) -> None:
     """`*` or partition:broker pairs by comma."""
     if not _THROTTLED.match(value.replace(" ", "")):
         wanted = "must be the literal '*' or a list of replicas in the following format: "
-        raise refuse(name, f"[{value}]", f"{name} {wanted}[partitionId]:[brokerId],[partitionId]:[brokerId],...")
+        raise refuse(
+            name,
+            f"[{', '.join(split_list(value))}]",
+            f"{name} {wanted}[partitionId]:[brokerId],[partitionId]:[brokerId],...",
+        )
 
 
 def split_list(value: str) -> list[str]:

@@ -163,10 +163,11 @@ TOPIC_CONFIGS: Mapping[str, TopicConfig] = {config.name: config for config in (*
 
 def validate(config: Mapping[str, str]) -> None:
     """Check what somebody wants to set on a topic. Raises InvalidConfig."""
-    for name, value in config.items():
-        known = TOPIC_CONFIGS.get(name)
-        if known is None:
+    for name in config:
+        if name not in TOPIC_CONFIGS:
             raise InvalidConfig(name, f"Unknown topic config name: {name}")
+    for name, value in config.items():
+        known = TOPIC_CONFIGS[name]
         # An empty text is the default of the table configs, and as good as unset.
         if value or known.default:
             known.check(name, value)

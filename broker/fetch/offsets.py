@@ -29,6 +29,7 @@ EARLIEST = -2
 MAX_TIMESTAMP = -3
 EARLIEST_LOCAL = -4
 LATEST_TIERED = -5
+EARLIEST_PENDING_UPLOAD = -6
 
 CORRUPT_MESSAGE = 2
 UNKNOWN_TOPIC_OR_PARTITION = 3
@@ -80,7 +81,7 @@ class OffsetFinder:
             return OffsetAnswer(0, bounds.high_watermark, -1)
         if timestamp in (EARLIEST, EARLIEST_LOCAL):
             return OffsetAnswer(0, bounds.log_start, -1)
-        if timestamp == LATEST_TIERED:
+        if timestamp in (LATEST_TIERED, EARLIEST_PENDING_UPLOAD):
             return NOT_FOUND
         try:
             if timestamp == MAX_TIMESTAMP:

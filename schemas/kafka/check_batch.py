@@ -102,7 +102,7 @@ def check_batch(
         if base_sequence < 0:
             raise _invalid(f"the batch has producer id {producer_id} but sequence number {base_sequence}")
     elif attributes & TRANSACTIONAL_BIT:
-        raise _invalid("a transactional batch needs a producer id")
+        raise RefusedBatch(ErrorCode.TRANSACTIONAL_ID_AUTHORIZATION_FAILED, "a transactional batch needs a producer id")
     if not append_time:
         earliest = now_ms - before_max_ms if before_max_ms < UNLIMITED_MS else -(1 << 63)
         latest = now_ms + after_max_ms if after_max_ms < UNLIMITED_MS else UNLIMITED_MS

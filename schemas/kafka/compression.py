@@ -76,10 +76,17 @@ def compress(codec: int, data: Buffer, *, xerial: bool = True) -> bytes:
     if codec == SNAPPY:
         return _xerial(memoryview(data)) if xerial else bytes(cramjam.snappy.compress_raw(data))
     if codec == LZ4:
-        return bytes(cramjam.lz4.compress(data))
+        return _lz4_frame(data)
     if codec == ZSTD:
         return bytes(cramjam.zstd.compress(data, 3))
     raise CompressionError(f"there is no compression type {codec}")
+
+
+def _lz4_frame(data: Buffer) -> bytes:
+    """A frame of blocks that don't refer to each other: Kafka's own reader takes no others."""
+    compressor = cramjam.lz4.Compressor(block_linked=False)
+    compressor.compress(data)
+    return bytes(compressor.finish())
 
 
 # -- gzip --------------------------------------------------------------------------------------------------------------

@@ -265,7 +265,7 @@ def bad_batches() -> Iterator[BadBatch]:
     yield BadBatch("count of INT_MAX", wrap(record_count=INT_MAX, last_offset_delta=INT_MAX - 1), 87)
     yield BadBatch("negative count", wrap(record_count=-1, last_offset_delta=-2), 87)
     yield BadBatch("control batch", wrap(attributes=0x20), 87)
-    yield BadBatch("transaction without producer id", wrap(attributes=0x10), 87)
+    yield BadBatch("transaction without producer id", wrap(attributes=0x10), 53)
     yield BadBatch("producer id without sequence", wrap(producer_id=5, producer_epoch=0), 87)
     yield BadBatch("negative sequence", wrap(producer_id=5, producer_epoch=0, base_sequence=-7), 87)
     yield BadBatch("base offset not 0", wrap(base_offset=1), 87)

@@ -102,7 +102,7 @@ def test_attributes() -> None:
     assert code(wrapped(attributes=0x08)) == ErrorCode.INVALID_TIMESTAMP
     assert code(wrapped(attributes=0x08), append_time=True) == ErrorCode.INVALID_TIMESTAMP
     assert code(wrapped(attributes=0x40)) == ErrorCode.INVALID_RECORD
-    assert code(wrapped(attributes=0x10)) == ErrorCode.INVALID_RECORD
+    assert code(wrapped(attributes=0x10)) == ErrorCode.TRANSACTIONAL_ID_AUTHORIZATION_FAILED
     for codec in (5, 6, 7):
         assert code(wrapped(attributes=codec)) == ErrorCode.INVALID_RECORD
     for version in (3, 6):

@@ -79,6 +79,9 @@ def test_what_others_write_is_read(writer: int, sample: bytes) -> None:
 def test_what_we_write_is_read_by_others(sample: bytes) -> None:
     assert gzip.decompress(compress(GZIP, sample)) == sample
     assert lz4.frame.decompress(compress(LZ4, sample)) == sample
+    assert not lz4.frame.get_frame_info(compress(LZ4, sample))["block_linked"], (
+        "Kafka's own reader takes no linked blocks"
+    )
     assert zstandard.ZstdDecompressor().decompressobj().decompress(compress(ZSTD, sample)) == sample
     assert snappy.uncompress(compress(SNAPPY, sample, xerial=False)) == sample
     framed = compress(SNAPPY, sample)

@@ -7,6 +7,17 @@ compacted, where a null key is refused (INVALID_RECORD), in a bounded worker. Fr
 Deviations:
 - Versions 0–2 are advertised and not served: librdkafka compresses only where it sees version 0 advertised.
 - Null records are answered with INVALID_RECORD; Kafka gives no answer at all.
+- Only on compacted topics are records read. Elsewhere a batch with a right checksum around damaged records is stored
+  (Kafka refuses it), the timestamps held against the topic's window are the first and the largest of the header (Kafka's
+  are the records'), and a batch refused for its timestamps names none of its records.
+- Batches stay as they are, so what Kafka would mend is refused: bytes behind the batch and the delete-horizon bit
+  (INVALID_RECORD), the LogAppendTime bit on a topic with CreateTime (INVALID_TIMESTAMP). A length near 2 GiB, an unknown
+  compression type and records that can't be decompressed are INVALID_RECORD; Kafka says UNKNOWN_SERVER_ERROR.
+- A batch that is refused before it is written says why in its message, in our words; Kafka leaves most without one. It is
+  answered without the log start offset (-1).
+- The repeat of an idempotent batch is answered with log append time -1 on a topic with CreateTime; Kafka tells the
+  batch's largest timestamp, which clients would show for each of its records.
+- A partition that stands twice in a request is appended and answered twice; Kafka keeps the last of them alone.
 - A transactional id is refused with TRANSACTIONAL_ID_AUTHORIZATION_FAILED on every partition: no transactions yet.
 - The timeout is not looked at: the agent's own `commit_deadline_ms` holds, and ends in REQUEST_TIMED_OUT.
 - With acks=0 the batches are as durable as with acks=all; only the answer is missing.
@@ -56,6 +67,7 @@ def _refuse(call: Call, request: ProduceRequest, error: int) -> Buffers:
             topic.name, topic.topic_id, [PartitionResult(part.partition, error, -1) for part in topic.partitions]
         )
         for topic in request.topics
+        if topic.partitions
     ]
     return [encode_produce_response(call.version, topics)]
 
@@ -181,7 +193,9 @@ def _header(view: TopicView, records: memoryview | None, version: int, now_ms: i
         after_max_ms=view.timestamp_after_max_ms,
     )
     if header.attributes & TRANSACTIONAL_BIT:
-        raise RefusedBatch(ErrorCode.INVALID_TXN_STATE, "transactions are not served, and the batch belongs to one")
+        raise RefusedBatch(
+            ErrorCode.TRANSACTIONAL_ID_AUTHORIZATION_FAILED, "the batch belongs to a transaction, its request to none"
+        )
     return header
 
 
@@ -230,6 +244,7 @@ class _Job:
         for name, topic_id, count in self.topics:
             end = at + count
             rows = [row for row in self.results[at:end] if row is not None]
-            topics.append(TopicResult(name, topic_id, rows))
+            if rows:  # Kafka answers no topic that came without partitions
+                topics.append(TopicResult(name, topic_id, rows))
             at = end
         return [encode_produce_response(call.version, topics)]

@@ -1,7 +1,8 @@
 """Fetch (key 1), versions 4–18: whole record batches from an offset on, with a long poll.
 
 The batch that holds the offset is returned whole, also where it begins before it; the first partition with data returns
-a batch whatever the limits say; nothing is returned beyond the high watermark. An error in one partition ends the wait.
+a batch whatever the limits say; nothing is returned beyond the high watermark. An error in one partition ends the wait;
+an unknown topic or partition beside others does not. More than `max_bytes` is not waited for.
 Topics are named up to version 12 and identified by id from 13 (unknown: UNKNOWN_TOPIC_ID).
 
 Deviations:
@@ -11,6 +12,8 @@ Deviations:
 - The leader epoch is always 0: a request that knows a later one gets UNKNOWN_LEADER_EPOCH; diverging epochs don't exist.
 - The isolation level makes no difference: there are no transactions, so the aborted list is empty.
 - Rack ids are not looked at: every agent serves every partition.
+- Only whole batches are returned; Kafka fills the limits up with a part of the next one, which clients drop.
+- A partition that stands twice in a request is answered twice; Kafka answers the last of them alone.
 """
 
 from __future__ import annotations
@@ -22,16 +25,13 @@ from broker.kafka.call import Buffers, Call, Reply
 from broker.kafka.registry import serve
 from broker.services import FetchedPart, FetchPart, TopicView
 from schemas.kafka.api_keys import ApiKey
-from schemas.kafka.batch import HEADER_BYTES, batch_size, read_header
 from schemas.kafka.errors import ErrorCode
 from schemas.kafka.fetch import TOPIC_IDS_FROM, FetchPartition, FetchRequest, FetchTopic, decode_fetch_request
 from schemas.kafka.fetch_response import FetchedPartition, FetchedTopic, encode_fetch_response
-from schemas.kafka.wire import Buffer
 
 LEADER_EPOCH = 0
 READ_COMMITTED = 1
-ZSTD = 4
-ZSTD_FROM = 10
+UNKNOWN = (ErrorCode.UNKNOWN_TOPIC_OR_PARTITION, ErrorCode.UNKNOWN_TOPIC_ID)
 Refused = dict[int, ErrorCode]
 """Place of a partition in the request -> why it isn't read."""
 
@@ -99,15 +99,17 @@ def _refusal(view: TopicView, part: FetchPartition) -> ErrorCode | None:
         return ErrorCode.UNKNOWN_TOPIC_OR_PARTITION
     if part.leader_epoch > LEADER_EPOCH:
         return ErrorCode.UNKNOWN_LEADER_EPOCH
+    if part.last_fetched_epoch > LEADER_EPOCH:
+        return ErrorCode.OFFSET_OUT_OF_RANGE
     return None
 
 
 def _limits(call: Call, request: FetchRequest, refused: Refused) -> tuple[int, int, int]:
-    """(max_wait_ms, min_bytes, max_bytes): nothing waits where a partition is refused already."""
+    """(max_wait_ms, min_bytes, max_bytes): a refused partition ends the wait, unless it is unknown (as in Kafka)."""
     max_bytes = min(request.max_bytes, call.context.services.settings.fetch_max_bytes)
-    if refused:
+    if any(error not in UNKNOWN for error in refused.values()):
         return 0, 0, max_bytes
-    return max(request.max_wait_ms, 0), max(request.min_bytes, 0), max_bytes
+    return max(request.max_wait_ms, 0), max(min(request.min_bytes, max_bytes), 0), max_bytes
 
 
 def _now(call: Call, request: FetchRequest, parts: list[FetchPart], refused: Refused) -> list[FetchedPart] | None:
@@ -150,15 +152,9 @@ def _encode(call: Call, request: FetchRequest, refused: Refused, fetched: Sequen
             place += 1
             if error is not None:
                 call.had_error = True
-                rows.append(FetchedPartition(part.partition, error, -1, aborted=aborted))
+                rows.append(FetchedPartition(part.partition, error, -1, aborted=() if error in UNKNOWN else aborted))
                 continue
             answer = next(answers)
-            if call.version < ZSTD_FROM and answer.bytes and _holds_zstd(answer.records):
-                call.had_error = True
-                rows.append(
-                    FetchedPartition(part.partition, ErrorCode.UNSUPPORTED_COMPRESSION_TYPE, -1, aborted=aborted)
-                )
-                continue
             if answer.error:
                 call.had_error = True
             statistics.fetched_bytes += answer.bytes
@@ -177,14 +173,3 @@ def _encode(call: Call, request: FetchRequest, refused: Refused, fetched: Sequen
             )
         topics.append(FetchedTopic(topic.name, topic.topic_id, rows))
     return encode_fetch_response(call.version, topics)[0]
-
-
-def _holds_zstd(records: Sequence[Buffer]) -> bool:
-    """True where a batch is compressed with zstd, which clients before Fetch 10 can't read. Copies; for old clients only."""
-    joined = b"".join(records)
-    at = 0
-    while len(joined) - at >= HEADER_BYTES:
-        if read_header(joined, at).codec == ZSTD:
-            return True
-        at += batch_size(joined, at)
-    return False

@@ -1,8 +1,8 @@
 """ListOffsets (key 2), versions 1–11: offsets by position or by timestamp.
 
 Timestamps: -1 next offset, -2 log start, -3 offset of the largest timestamp (v7), -4 earliest local, which is the log
-start (v8), -5 latest tiered, which is offset -1 because nothing is tiered (v9), otherwise the first record at or after
-it. Nothing found is offset -1 with timestamp -1 and leader epoch -1. Answers come from a database read begun after the
+start (v8), -5 latest tiered (v9) and -6 earliest to be tiered (v11), which are offset -1 because nothing is tiered,
+otherwise the first record at or after it. A partition named twice is answered once, with INVALID_REQUEST. Nothing found is offset -1 with timestamp -1 and leader epoch -1. Answers come from a database read begun after the
 request arrived, so that no client is ever told less than was acknowledged to it.
 
 Deviations:
@@ -24,7 +24,7 @@ from schemas.kafka.api_keys import NEVER, ApiKey
 from schemas.kafka.errors import ErrorCode
 
 LEADER_EPOCH = 0
-SPECIAL_FROM_VERSION = {-1: 1, -2: 1, -3: 7, -4: 8, -5: 9}
+SPECIAL_FROM_VERSION = {-1: 1, -2: 1, -3: 7, -4: 8, -5: 9, -6: 11}
 
 
 def _answer(index: int, error: int, offset: int = -1, timestamp: int = -1) -> dict[str, Any]:
@@ -66,13 +66,17 @@ async def _list(call: Call, request: Message) -> Buffers:
         rows: list[dict[str, Any]] = []
         for part in topic["partitions"]:
             index = part["partition_index"]
-            error = _refusal(view, part, call.version, asked[topic["name"], index])
+            times_asked = asked.pop((topic["name"], index), 0)
+            if not times_asked:
+                continue
+            error = _refusal(view, part, call.version, times_asked)
             if error is ErrorCode.NONE and view is not None:
                 queries.append((view.topic, index, part["timestamp"]))
                 places.append((rows, len(rows)))
             rows.append(_answer(index, error))
             had_error |= error is not ErrorCode.NONE
-        answers.append({"name": topic["name"], "partitions": rows})
+        if rows:
+            answers.append({"name": topic["name"], "partitions": rows})
     found = await services.reader.list_offsets(queries) if queries else []
     for (rows, at), query, answer in zip(places, queries, found, strict=True):
         rows[at] = _answer(query[1], answer.error, answer.offset, answer.timestamp)

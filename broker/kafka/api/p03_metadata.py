@@ -6,7 +6,8 @@ by id; a name that isn't allowed is answered with INVALID_TOPIC_EXCEPTION, an un
 What is named is read from the database, not from the agent's cache: clients ask when something changed.
 
 Deviations:
-- A topic that is created on demand is answered at once with its partitions, without LEADER_NOT_AVAILABLE before.
+- A topic that is created on demand is answered at once with its partitions, without UNKNOWN_TOPIC_OR_PARTITION before.
+- A topic with neither name nor id is answered with UNKNOWN_TOPIC_ID; Kafka fails the whole request.
 - Any agent serves any partition. The leader named for each is chosen by rendezvous hashing over the live agents, which
   spreads the load; it is also the only replica named. The leader epoch is always 0.
 - The agent that is asked names itself as the controller.
@@ -40,7 +41,7 @@ INTERNAL_TOPICS = frozenset(("__consumer_offsets", "__transaction_state", "__sha
 def _fail(call: Call, error: int) -> Buffers:
     request = decode_metadata_request(call.frame, call.body_at, call.version)
     topics = [TopicMetadata(error, topic.name, topic.topic_id) for topic in request.topics or ()]
-    return _encode(call, request, topics, error)
+    return [encode_metadata_response(call.version, (), topics, cluster_id=None, controller_id=-1, error=error)]
 
 
 @serve(ApiKey.METADATA, versions=(0, 13), fail=_fail)
@@ -64,15 +65,15 @@ async def _describe(call: Call, request: MetadataRequest) -> Buffers:
     for view in views:
         if isinstance(view, TopicMetadata):
             call.had_error = True
-            topics.append(view)
+            topics.append(view if view.name is None else view._replace(operations=operations))
             continue
         nodes = leaders.of(view.topic_id, view.shards, broker_ids)
         internal = view.name in INTERNAL_TOPICS
         topics.append(TopicMetadata(0, view.name, view.topic_id, internal, nodes, operations=operations))
-    return _encode(call, request, topics, 0)
+    return _encode(call, request, topics)
 
 
-def _encode(call: Call, request: MetadataRequest, topics: list[TopicMetadata], error: int) -> Buffers:
+def _encode(call: Call, request: MetadataRequest, topics: list[TopicMetadata]) -> Buffers:
     cluster = call.context.services.cluster
     body = encode_metadata_response(
         call.version,
@@ -81,7 +82,6 @@ def _encode(call: Call, request: MetadataRequest, topics: list[TopicMetadata], e
         cluster_id=cluster.cluster_id,
         controller_id=cluster.self_view.broker_id,
         cluster_operations=CLUSTER_OPERATIONS if request.cluster_operations else NO_OPERATIONS,
-        error=error,
     )
     return [body]
 

@@ -1,14 +1,16 @@
 """CreateTopics (key 19), versions 2–7: create topics, or only check that they could be created.
 
 Configs are checked against the table that DescribeConfigs shows. -1 partitions means `num.partitions`. A manual
-assignment gives the number of partitions. A topic named twice in one request is answered with INVALID_REQUEST each time.
+assignment gives the number of partitions. A topic named twice in one request is answered once, with INVALID_REQUEST.
 
 Deviations:
 - Any replication factor from 1 on is taken, and any broker ids in an assignment: the object store keeps the copies. The
   answer says replication factor 1, as Metadata does.
 - Names that differ only in dots and underscores are no conflict.
 - The timeout is not looked at: the answer comes when the metadata transaction is done.
-- A request that only checks answers no topic id.
+- A request that only checks answers no topic id; Kafka makes one up.
+- More partitions than `partitions_max_per_topic` are POLICY_VIOLATION; Kafka's bound is 10,000 in a request.
+- Messages beside error codes are in our words; those about config values are Kafka's, which tools look for.
 """
 
 from __future__ import annotations
@@ -42,7 +44,7 @@ class _Refused(Exception):
 
 
 def _fail(call: Call, error: int) -> Buffers:
-    answers = [{"name": topic["name"], **explain(error), "configs": None} for topic in request_of(call)["topics"]]
+    answers = [{"name": topic["name"], **explain(error), "configs": []} for topic in request_of(call)["topics"]]
     return response(call, {"throttle_time": 0, "topics": answers}, had_error=True)
 
 
@@ -57,9 +59,10 @@ async def _create(call: Call, request: Message) -> Buffers:
     topics = request["topics"]
     names = Counter(topic["name"] for topic in topics)
     await services.topics.fresh([name for name in names if _is_name(name)])
+    once = {topic["name"]: topic for topic in topics}
     answers = [
-        await _create_one(services, topic, twice=names[topic["name"]] > 1, validate_only=request["validate_only"])
-        for topic in topics
+        await _create_one(services, topic, twice=names[name] > 1, validate_only=request["validate_only"])
+        for name, topic in once.items()
     ]
     had_error = any(answer["error_code"] != ErrorCode.NONE for answer in answers)
     return response(call, {"throttle_time": 0, "topics": answers}, had_error=had_error)
@@ -77,13 +80,13 @@ async def _create_one(services: Services, topic: Message, *, twice: bool, valida
         if not validate_only:
             topic_id = (await services.topics.create(name, shards, config)).topic_id
     except _Refused as refused:
-        return {"name": name, **explain(refused.error, str(refused)), "configs": None}
+        return {"name": name, **explain(refused.error, str(refused)), "configs": []}
     except TopicExists:
-        return {"name": name, **explain(ErrorCode.TOPIC_ALREADY_EXISTS, _exists(name)), "configs": None}
+        return {"name": name, **explain(ErrorCode.TOPIC_ALREADY_EXISTS, _exists(name)), "configs": []}
     except TableNameTaken as taken:
-        return {"name": name, **explain(ErrorCode.INVALID_CONFIG, str(taken)), "configs": None}
+        return {"name": name, **explain(ErrorCode.INVALID_CONFIG, str(taken)), "configs": []}
     except (Unreachable, CommitUnknown) as failure:
-        return {"name": name, **explain(ErrorCode.REQUEST_TIMED_OUT, str(failure)), "configs": None}
+        return {"name": name, **explain(ErrorCode.REQUEST_TIMED_OUT, str(failure)), "configs": []}
     return {
         "name": name,
         "topic_id": topic_id,
@@ -148,10 +151,7 @@ def _shards(topic: Message, settings: Settings) -> int:
             ErrorCode.INVALID_PARTITIONS, "Number of partitions must be larger than 0, or -1 to use the default value."
         )
     if count > settings.partitions_max_per_topic:
-        raise _Refused(
-            ErrorCode.INVALID_PARTITIONS,
-            f"{count} partitions are more than partitions_max_per_topic allows, {settings.partitions_max_per_topic}.",
-        )
+        raise _too_many(count, settings.partitions_max_per_topic)
     return count
 
 
@@ -168,9 +168,20 @@ def _assigned(assignments: list[Message], count: int, factor: int, most: int) ->
         )
     if not all(assignment["broker_ids"] for assignment in assignments):
         raise _Refused(ErrorCode.INVALID_REPLICA_ASSIGNMENT, "A partition is assigned to no broker.")
+    for assignment in assignments:
+        times: Counter[int] = Counter(assignment["broker_ids"])
+        twice = [broker for broker in times if times[broker] > 1]
+        if twice:
+            message = f"The manual partition assignment includes the broker {twice[0]} more than once."
+            raise _Refused(ErrorCode.INVALID_REPLICA_ASSIGNMENT, message)
     if len(indexes) > most:
-        raise _Refused(ErrorCode.INVALID_PARTITIONS, f"{len(indexes)} partitions are more than {most}.")
+        raise _too_many(len(indexes), most)
     return len(indexes)
+
+
+def _too_many(count: int, most: int) -> _Refused:
+    message = f"{count} partitions are more than partitions_max_per_topic allows, {most}."
+    return _Refused(ErrorCode.POLICY_VIOLATION, message)
 
 
 def _shown(config: dict[str, str], settings: Settings) -> list[dict[str, Any]]:

@@ -1,16 +1,16 @@
 """DeleteTopics (key 20), versions 1–6: delete topics by name or, from version 6, by id.
 
-A deleted topic's name is free at once. A topic named twice in one request is answered with INVALID_REQUEST each time;
-a name together with an id, or neither, likewise.
+A deleted topic's name is free at once. A topic that stands twice in one request, by name, by id or by both, is answered
+once, with INVALID_REQUEST, and stays; a name together with an id in one entry, or neither, likewise.
 
 Deviations:
 - The timeout is not looked at: the deletion is one metadata transaction, and the answer comes behind it.
+- Messages beside error codes are in our words.
 - Bytes and rows of a deleted topic stay where they are until they are reclaimed.
 """
 
 from __future__ import annotations
 
-from collections import Counter
 from typing import Any
 from uuid import UUID
 
@@ -49,10 +49,25 @@ def delete_topics(call: Call) -> Reply:
 async def _delete(call: Call, targets: list[Target]) -> Buffers:
     topics = call.context.services.topics
     await topics.fresh([name for name, _ in targets if name], [topic_id for _, topic_id in targets if topic_id])
-    asked = Counter(targets)
-    answers = [await _delete_one(topics, target, asked[target]) for target in targets]
+    answers = [await _delete_one(topics, target, times) for target, times in _each_once(topics, targets)]
     had_error = any(answer["error_code"] != ErrorCode.NONE for answer in answers)
     return response(call, {"throttle_time": 0, "responses": answers}, had_error=had_error)
+
+
+def _each_once(topics: Topics, targets: list[Target]) -> list[tuple[Target, int]]:
+    """Each topic with the times it stands in the request; one that is named and given by id has both."""
+    found: dict[Target | int, tuple[Target, int]] = {}
+    for target in targets:
+        name, topic_id = target
+        view = None
+        if name is None and topic_id is not None:
+            view = topics.by_id(topic_id)
+        elif name is not None and topic_id is None:
+            view = topics.by_name(name)
+        key = target if view is None else view.topic
+        before, times = found.get(key, ((None, None), 0))
+        found[key] = (before[0] if name is None else name, before[1] if topic_id is None else topic_id), times + 1
+    return list(found.values())
 
 
 async def _delete_one(topics: Topics, target: Target, times_asked: int) -> dict[str, Any]:

@@ -1,7 +1,7 @@
 """InitProducerId (key 22), versions 0–5: a fresh producer id with epoch 0, for idempotent producers.
 
 Without a transactional id the request is always granted a new id, also where it carries the id and epoch it had
-(KIP-360: the producer begins anew).
+(KIP-360: the producer begins anew). One of the two without the other is INVALID_REQUEST.
 
 Deviations:
 - A transactional id is refused with TRANSACTIONAL_ID_AUTHORIZATION_FAILED: transactions are not served yet, and this
@@ -27,7 +27,10 @@ def _fail(call: Call, error: int) -> Buffers:
 @serve(ApiKey.INIT_PRODUCER_ID, versions=(0, 5), fail=_fail)
 def init_producer_id(call: Call) -> Reply:
     """Refuse transactions; otherwise issue an id."""
-    transactional_id: str | None = request_of(call)["transactional_id"]
+    request = request_of(call)
+    transactional_id: str | None = request["transactional_id"]
+    if (request.get("producer_id", -1) == -1) != (request.get("producer_epoch", -1) == -1):
+        return call.fail(ErrorCode.INVALID_REQUEST)
     if transactional_id is None:
         return _issue(call)
     if not transactional_id:

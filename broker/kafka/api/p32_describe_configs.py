@@ -4,6 +4,8 @@ Topics show all of Kafka's configs and Neve's own for tables, with source, type,
 settings that clients and tools look up; they are read-only. The cluster-wide broker resource (empty name) has none.
 
 Deviations:
+- A broker's configs are all read-only: an agent takes its settings when it starts.
+- Messages beside error codes are in our words.
 - Broker loggers, client metrics and groups have no configs here: INVALID_REQUEST.
 """
 
@@ -94,6 +96,7 @@ def _result(
     shown = [entry for entry in entries if not wanted or entry.name in wanted]
     return {
         **explain(error, message),
+        **({} if error else {"error_message": ""}),  # not null, as Kafka answers here
         "resource_type": resource["resource_type"],
         "resource_name": resource["resource_name"],
         "configs": [_config(entry, request or {}) for entry in shown],

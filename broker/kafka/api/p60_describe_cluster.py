@@ -17,8 +17,8 @@ BROKERS = 1
 CONTROLLERS = 2
 
 
-def _fail(call: Call, error: int) -> Buffers:
-    values = {"throttle_time": 0, **explain(error), "cluster_id": "", "brokers": []}
+def _fail(call: Call, error: int, message: str | None = None) -> Buffers:
+    values = {"throttle_time": 0, **explain(error, message), "cluster_id": "", "brokers": []}
     return response(call, values, had_error=True)
 
 
@@ -28,9 +28,10 @@ def describe_cluster(call: Call) -> Reply:
     request = request_of(call)
     endpoint_type = request.get("endpoint_type", BROKERS)
     if endpoint_type == CONTROLLERS:
-        return call.fail(ErrorCode.MISMATCHED_ENDPOINT_TYPE)
+        wanted = "The request was sent to an endpoint of type BROKER, but we wanted an endpoint of type CONTROLLER"
+        return _fail(call, ErrorCode.MISMATCHED_ENDPOINT_TYPE, wanted)
     if endpoint_type != BROKERS:
-        return call.fail(ErrorCode.UNSUPPORTED_ENDPOINT_TYPE)
+        return _fail(call, ErrorCode.UNSUPPORTED_ENDPOINT_TYPE, f"Unsupported endpoint type {endpoint_type}")
     cluster = call.context.services.cluster
     wants_operations = request["include_cluster_authorized_operations"]
     return response(

@@ -225,18 +225,20 @@ async def test_list_offsets(client: Client, fakes: Fakes, version: int) -> None:
         late = await client.call(make(2, version, replica_id=-1, isolation_level=0, timeout=0,
                                       topics=[{"name": "t", "partitions": [part(1, -1, 1)]}]))  # fmt: skip
         assert late.topics[0].partitions[0].error_code == 75
-    for timestamp, since in ((-3, 7), (-4, 8), (-5, 9), (-6, 99)):
+    for timestamp, since in ((-3, 7), (-4, 8), (-5, 9), (-6, 11), (-7, 99)):
         answer = await client.call(make(2, version, replica_id=-1, isolation_level=0, timeout=0,
                                         topics=[{"name": "t", "partitions": [part(1, timestamp)]}]))  # fmt: skip
         assert answer.topics[0].partitions[0].error_code == (0 if version >= since else 35)
-    assert (view.topic, 1, -6) not in fakes.reader.asked
+    assert (view.topic, 1, -7) not in fakes.reader.asked
+    empty = make(2, version, replica_id=-1, isolation_level=0, timeout=0, topics=[{"name": "t", "partitions": []}])
+    assert (await client.call(empty)).topics == ()
 
 
 async def test_list_offsets_of_a_partition_asked_twice(client: Client, fakes: Fakes) -> None:
     fakes.topics.add("t")
     part = {"partition_index": 0, "timestamp": -1}
     request = make(2, 1, replica_id=-1, topics=[{"name": "t", "partitions": [part, part]}])
-    assert [p.error_code for p in (await client.call(request)).topics[0].partitions] == [42, 42]
+    assert [p.error_code for p in (await client.call(request)).topics[0].partitions] == [42]
 
 
 # -- CreateTopics, DeleteTopics
@@ -287,7 +289,8 @@ async def test_create_topics(client: Client, fakes: Fakes, version: int) -> None
         (creatable("x" * 250), 17, "249"),
         (creatable("t", 0), 37, "larger than 0"),
         (creatable("t", -2), 37, "larger than 0"),
-        (creatable("t", 51), 37, "partitions_max_per_topic"),
+        (creatable("t", 51), 44, "partitions_max_per_topic"),
+        (creatable("t", -1, -1, (), [(0, [7, 8, 7])]), 39, "broker 7 more than once"),
         (creatable("t", 1, 0), 38, "Replication factor"),
         (creatable("t", 1, 1, [("nonsense", "1")]), 40, "Unknown topic config name: nonsense"),
         (creatable("t", 1, 1, [("retention.ms", "soon")]), 40, "retention.ms"),
@@ -316,7 +319,7 @@ async def test_topics_with_defaults_assignments_and_duplicates(client: Client, f
         creatable("assigned", -1, -1, (), [(1, [9, 8]), (0, [7])]),
         creatable("twice"),
     )
-    assert [answer.error_code for answer in response.topics] == [0, 42, 0, 42]
+    assert [answer.error_code for answer in response.topics] == [0, 42, 0]
     assert {name: view.shards for name, view in fakes.topics.live.items()} == {"defaults": 3, "assigned": 2}
 
 
@@ -329,7 +332,6 @@ async def test_delete_topics(client: Client, fakes: Fakes, version: int) -> None
     assert [(answer.name, answer.error_code) for answer in response.responses] == [
         ("a", 0),
         ("unknown", 3),
-        ("twice", 42),
         ("twice", 42),
     ]
     assert not fakes.topics.live
@@ -346,6 +348,36 @@ async def test_delete_topics_by_id(client: Client, fakes: Fakes) -> None:
     response = await client.call(make(20, 6, topics=targets, timeout=1000))
     assert [answer.error_code for answer in response.responses] == [0, 100, 42, 42]
     assert response.responses[0].name == "a"
+
+
+async def test_delete_topics_by_name_and_by_id_at_once(client: Client, fakes: Fakes) -> None:
+    view = fakes.topics.add("a", cached=False)
+    targets = [{"name": None, "topic_id": view.topic_id}, {"name": "a", "topic_id": None}]
+    (answer,) = (await client.call(make(20, 6, topics=targets, timeout=1000))).responses
+    assert (answer.name, answer.topic_id, answer.error_code) == ("a", view.topic_id, 42)
+    assert "a" in fakes.topics.live
+
+
+@pytest.mark.parametrize(("producer_id", "epoch"), [(5, -1), (-1, 5)])
+async def test_init_producer_id_with_half_an_identity(client: Client, producer_id: int, epoch: int) -> None:
+    values = {"transactional_id": None, "transaction_timeout": 1000}
+    answer = await client.call(make(22, 3, **values, producer_id=producer_id, producer_epoch=epoch))
+    assert (answer.error_code, answer.producer_id, answer.producer_epoch) == (42, -1, -1)
+
+
+async def test_metadata_by_id_before_its_version_names_no_broker(client: Client, fakes: Fakes) -> None:
+    view = fakes.topics.add("a")
+    answer = await client.call(
+        make(
+            3,
+            11,
+            topics=[{"name": "a", "topic_id": view.topic_id}],
+            allow_auto_topic_creation=False,
+            include_topic_authorized_operations=False,
+        )
+    )
+    assert (answer.brokers, answer.cluster_id, answer.controller_id) == ((), None, -1)
+    assert answer.topics[0].error_code == 42
 
 
 # -- InitProducerId, DescribeConfigs, DescribeCluster

@@ -118,11 +118,11 @@ FAR = 4_000_000_000_000
         (changed(16, ">b", 1), 87),
         (changed(21, ">h", 0x20), 87),
         (changed(21, ">h", 0x08), 32),
-        (changed(21, ">h", 0x10), 87),
+        (changed(21, ">h", 0x10), 53),
         (changed(21, ">h", 5), 87),
         (changed(0, ">q", 5), 87),
         (build_batch([(1, b"k", b"v", ())], producer_id=5, producer_epoch=0, base_sequence=-1), 87),
-        (build_batch([(1, b"k", b"v", ())], producer_id=5, producer_epoch=0, base_sequence=0, attributes=0x10), 48),
+        (build_batch([(1, b"k", b"v", ())], producer_id=5, producer_epoch=0, base_sequence=0, attributes=0x10), 53),
         (batch(timestamp=FAR), 32),
         (batch(value=b"x" * 1_048_600), 10),
         (batch()[:-1], 87),
@@ -341,7 +341,7 @@ async def test_fetch_by_the_zero_id_is_an_unknown_id(client: Client) -> None:
     assert part.error_code == 100
 
 
-async def test_a_fetch_waits_for_bytes_and_not_where_a_partition_is_refused(client: Client, fakes: Fakes) -> None:
+async def test_a_fetch_waits_for_bytes_also_beside_an_unknown_partition(client: Client, fakes: Fakes) -> None:
     view = fakes.topics.add("t")
     loop = asyncio.get_running_loop()
     began = loop.time()
@@ -352,8 +352,12 @@ async def test_a_fetch_waits_for_bytes_and_not_where_a_partition_is_refused(clie
     assert parts_of(await waiting)[0].high_watermark == 1
     assert loop.time() - began < 2
     began = loop.time()
-    answers = parts_of(await client.call(fetch(11, ("t", [at(0, 1), at(7, 0)]), max_wait=5000)))
+    answers = parts_of(await client.call(fetch(11, ("t", [at(0, 1), at(7, 0)]), max_wait=100)))
     assert [part.error_code for part in answers] == [0, 3]
+    assert [part.aborted_transactions for part in answers] == [None, ()]
+    assert loop.time() - began > 0.09
+    began = loop.time()
+    assert parts_of(await client.call(fetch(11, ("t", [at(7, 0)]), max_wait=5000)))[0].error_code == 3
     assert loop.time() - began < 2
     began = loop.time()
     assert parts_of(await client.call(fetch(11, ("t", [at(0, 1)]), max_wait=100)))[0].error_code == 0
@@ -378,13 +382,28 @@ async def test_the_answer_is_bounded_by_the_setting(client: Client) -> None:
         await connected.close()
 
 
-async def test_zstd_is_not_sent_to_clients_before_fetch_10(client: Client, fakes: Fakes) -> None:
-    view = fakes.topics.add("t", 2)
-    fakes.log.append((view.topic, 0), memoryview(batch()), 1)
+async def test_zstd_goes_to_clients_before_fetch_10_too_as_kafka_4_sends_it(client: Client, fakes: Fakes) -> None:
+    view = fakes.topics.add("t")
     fakes.log.append((view.topic, 0), memoryview(build_batch([(1, b"k", b"v" * 99, ())], codec=4)), 1)
-    fakes.log.append((view.topic, 1), memoryview(batch()), 1)
-    for version, error in ((9, 76), (10, 0)):
-        first, second = parts_of(await client.call(fetch(version, ("t", [at(0, 0), at(1, 0)]))))
-        assert (first.error_code, second.error_code) == (error, 0)
-        assert bool(first.records) == (error == 0)
-        assert read_header(second.records).record_count == 1
+    for version in (9, 10):
+        (part,) = parts_of(await client.call(fetch(version, ("t", [at(0, 0)]))))
+        assert part.error_code == 0
+        assert read_header(part.records).codec == 4
+
+
+async def test_a_fetch_with_a_later_epoch_behind_it_is_out_of_range(client: Client, fakes: Fakes) -> None:
+    view = fakes.topics.add("t")
+    fakes.log.append((view.topic, 0), memoryview(batch()), 1)
+    for epoch, error in ((0, 0), (1, 1)):
+        (part,) = parts_of(await client.call(fetch(12, ("t", [at(0, 0) | {"last_fetched_epoch": epoch}]))))
+        assert part.error_code == error
+
+
+async def test_no_more_is_waited_for_than_may_be_sent(client: Client, fakes: Fakes) -> None:
+    view = fakes.topics.add("t")
+    for _ in range(3):
+        fakes.log.append((view.topic, 0), memoryview(batch()), 1)
+    began = asyncio.get_running_loop().time()
+    request = fetch(11, ("t", [at(0, 0)]), max_wait=5000, min_bytes=100_000, max_bytes=50)
+    assert parts_of(await client.call(request))[0].records
+    assert asyncio.get_running_loop().time() - began < 2
