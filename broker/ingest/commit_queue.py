@@ -38,13 +38,15 @@ REISSUES_MAX = 3
 class Entry:
     """One flight in the queue with its upload."""
 
-    __slots__ = ("_facts", "error", "flight", "reissues", "uploaded")
+    __slots__ = ("_facts", "error", "flight", "left", "reissues", "uploaded")
 
     def __init__(self, flight: Flight) -> None:
         self.flight = flight
         self.uploaded: Uploaded | None = None
         self.error: Exception | None = None
         self.reissues = 0
+        self.left = False
+        """No longer in the queue, and everybody answered: what still becomes of it is nobody's business."""
         self._facts: ObjectFacts | None = None
 
     @property
@@ -190,13 +192,15 @@ class CommitQueue:
         """What of a refused group is to be committed now, in order: what was only held up, and what has a new name."""
         group: list[Entry] = []
         for entry, refused in left:
+            if entry.left:
+                continue
             if entry.flight.empty or entry.flight.answered:
                 self._leave(entry)
             elif refused.reason == "predecessor" or await self._reissue(entry, refused.reason, deadline_s):
                 group.append(entry)
             else:
                 self._fail([entry])
-        return [entry for entry in group if entry.uploaded is not None]
+        return [entry for entry in group if entry.uploaded is not None and not entry.left]
 
     async def _reissue(self, entry: Entry, reason: str, deadline_s: float) -> bool:
         """Make sure the old name can never be committed, then upload again under a new epoch. False: give up.
@@ -239,6 +243,8 @@ class CommitQueue:
 
     def _deliver(self, entry: Entry, committed: Committed) -> None:
         """Acknowledge: the only place where producers are told of success, and it runs after the commit."""
+        if entry.left:  # the queue was failed while the commit was on its way
+            return
         assert entry.uploaded is not None
         uploaded = entry.uploaded
         self._on_committed(entry.flight, uploaded, committed)
@@ -247,6 +253,8 @@ class CommitQueue:
 
     def _fail(self, group: Sequence[Entry]) -> None:
         """Fail these flights, and refuse what came later of the same connections."""
+        if group[-1].left:
+            return
         later = list(self._entries)[self._entries.index(group[-1]) + 1 :]
         connections: dict[int, None] = {}
         for entry in group:
@@ -260,6 +268,7 @@ class CommitQueue:
         self._on_failed(connections)
 
     def _leave(self, entry: Entry) -> None:
+        entry.left = True
         entry.flight.fail()  # answers those that haven't been answered; nothing after a delivery
         if entry.uploaded is not None:
             self._tickets.release(entry.uploaded.ticket)

@@ -316,3 +316,19 @@ async def test_idempotent_repeats_get_their_first_offset_across_agents() -> None
         assert (repeat.error, repeat.offset, repeat.duplicate) == (0, 0, True)
         gap = batch_of(b"z", producer_id=5, producer_epoch=0, base_sequence=9)
         assert (await Produced(two).send(topic, 0, gap)).error == 45
+
+
+@pytest.mark.parametrize("fate", ["lands", "refused", "reply lost"])
+async def test_a_commit_that_ends_after_the_writer_was_closed_is_nobody_s_business(fate: str) -> None:
+    database, port = await flaky()
+    async with running_core(database=port) as core:
+        topic = await core.topics.create("t", 1, {})
+        database.gate, database.fates = asyncio.Event(), [fate]
+        sent = Produced(core).send(topic, 0, batch_of(b"a"))
+        await until(lambda: database.commits == 1)
+        await core.writer.close()
+        assert await sent == FAILED
+        database.gate.set()
+        await asyncio.sleep(0.02)
+        assert core.supervisor.failure is None
+        assert core.writer.unflushed_bytes == 0
