@@ -21,7 +21,7 @@ class ClusterMismatch(Exception):
 
 async def agree_on_cluster(store: ObjectStore, database: Database, clock: Clock, rng: random.Random) -> str:
     """The cluster id that both carry, created where both are empty. Raises ClusterMismatch and both ports' errors."""
-    for _ in range(3):  # another agent may be creating the cluster at this moment
+    for look in range(3):  # another agent may be creating the cluster at this moment
         found = await read_cluster_file(store)
         step = agree(
             found.cluster_id if found is not None else None,
@@ -29,6 +29,8 @@ async def agree_on_cluster(store: ObjectStore, database: Database, clock: Clock,
             database_holds_objects=await _holds_objects(database),
         )
         if isinstance(step, Refuse):
+            if look == 0:  # the bucket was read first: the cluster may have been made, and written to, in between
+                continue
             raise ClusterMismatch(step.message)
         if isinstance(step, Start):
             return step.cluster_id

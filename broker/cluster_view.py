@@ -11,7 +11,7 @@ from collections.abc import Sequence
 import structlog
 
 from broker.services import BrokerView
-from catalog.agents import AgentFacts, AgentStore
+from catalog.agents import AgentFacts, AgentStore, BrokerIdTaken
 from catalog.database import DatabaseError
 from schemas.settings import Settings
 
@@ -52,8 +52,11 @@ class ClusterView:
 
     async def register(self, host: str, port: int) -> BrokerView:
         """Enter the cluster under the address that clients are told. Raises BrokerIdTaken, DatabaseError."""
+        return await self._register(host, port, self._settings.broker_id)
+
+    async def _register(self, host: str, port: int, wanted: int | None) -> BrokerView:
         facts = AgentFacts(self._instance, host, port, self._settings.zone, self._settings.roles, self._version)
-        broker_id = await self._agents.register(facts, self._settings.agent_lease_ms, self._settings.broker_id)
+        broker_id = await self._agents.register(facts, self._settings.agent_lease_ms, wanted)
         self._self = BrokerView(broker_id, host, port, self._settings.zone)
         await self.refresh()
         return self._self
@@ -91,4 +94,8 @@ class ClusterView:
         me = self.self_view
         if not await self._agents.heartbeat(me.broker_id, self._instance, self._settings.agent_lease_ms):
             log.warning("broker id was taken over, registering again", broker_id=me.broker_id)
-            await self.register(me.host, me.port)
+            try:
+                await self.register(me.host, me.port)
+            except BrokerIdTaken as error:  # two agents under one id would send clients to and fro
+                log.error("registering under a free broker id instead", error=str(error))
+                await self._register(me.host, me.port, None)

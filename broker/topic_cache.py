@@ -20,6 +20,9 @@ from schemas.topic_config import values
 
 log = structlog.get_logger(__name__)
 
+DELETED_MAX = 10_000
+"""Deleted topics remembered: only as long as a read that began before may still be on its way."""
+
 
 class TopicCache:
     """See the module. `on_gone` hears of topics that left, with their number of shards."""
@@ -39,6 +42,7 @@ class TopicCache:
         self._by_name: dict[str, TopicView] = {}
         self._by_id: dict[UUID, TopicView] = {}
         self._changed: dict[int, int] = {}
+        self._deleted: dict[int, None] = {}
         self._seen = 0
 
     def by_name(self, name: str) -> TopicView | None:
@@ -72,6 +76,7 @@ class TopicCache:
     async def delete(self, topic: TopicView) -> None:
         """Delete a topic. Raises TopicGone."""
         await self._topics.delete(topic.topic)
+        self._remember_deleted(topic.topic)
         self._drop(topic)
 
     async def set_config(self, topic: TopicView, config: Mapping[str, str]) -> None:
@@ -93,8 +98,16 @@ class TopicCache:
             self._seen = max(self._seen, row.changed)
             if row.deleted_ms is None:
                 self._keep(row)
-            elif (view := self._by_id.get(row.topic_id)) is not None:
+                continue
+            self._remember_deleted(row.topic)
+            if (view := self._by_id.get(row.topic_id)) is not None:
                 self._drop(view)
+
+    def _remember_deleted(self, topic: int) -> None:
+        """Topic numbers are never used again: an answer that still knows this one is old."""
+        self._deleted[topic] = None
+        while len(self._deleted) > DELETED_MAX:
+            del self._deleted[next(iter(self._deleted))]
 
     def _keep_all(self, rows: list[TopicRow]) -> list[TopicRow]:
         for row in rows:
@@ -103,9 +116,13 @@ class TopicCache:
 
     def _keep(self, row: TopicRow) -> TopicView:
         view = topic_view(row, self._settings)
+        if row.topic in self._deleted:
+            return view
         if row.changed < self._changed.get(row.topic, 0):
             return self._by_id.get(row.topic_id, view)
         before = self._by_name.get(row.name)
+        if before is not None and before.topic > row.topic:
+            return view  # deleted and created again since this was read
         if before is not None and before.topic_id != row.topic_id:
             self._drop(before)
         self._changed[row.topic] = row.changed

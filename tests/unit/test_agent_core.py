@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from uuid import UUID
 
 import pytest
 
@@ -43,6 +44,69 @@ async def fresh() -> InlineDatabase:
     database = memory_database()
     await migrate(database)
     return database
+
+
+async def test_a_cluster_that_is_made_and_written_to_during_another_s_first_look_is_joined() -> None:
+    """The late one has read the empty bucket; when it gets to the database, that knows objects already."""
+    database, store, seen = await fresh(), MemoryStore(lambda: 0), asyncio.Event()
+
+    class Slow(MemoryStore):
+        """The same objects; its first answer comes late."""
+
+        async def get(self, key: str, start: int = 0, length: int | None = None) -> bytes:
+            try:
+                return await super().get(key, start, length)
+            finally:
+                if not seen.is_set():
+                    seen.set()
+                    await written.wait()
+
+    written, slow = asyncio.Event(), Slow(lambda: 0)
+    slow._objects = store._objects
+
+    async def late() -> str:
+        async with running_core(store=slow, database=database.handle(), seed=2) as core:
+            return core.cluster.cluster_id
+
+    joining = asyncio.ensure_future(late())
+    await seen.wait()
+    async with running_core(store=store, database=database.handle(), seed=1) as core:
+        topic = await core.topics.create("t", 1, {})
+        await Produced(core).send(topic, 0, batch_of(b"a"))
+        written.set()
+        assert await joining == core.cluster.cluster_id
+
+
+async def test_a_broker_id_that_somebody_else_took_is_given_up() -> None:
+    database, store = await fresh(), MemoryStore(lambda: 0)
+    async with running_core(store=store, database=database.handle(), seed=1, broker_id=7, agent_lease_ms=150) as one:
+        assert one.cluster.self_view.broker_id == 7
+        await database.transact(lambda tx: tx.execute("UPDATE agents SET lease_until_ms = 0"))  # as after a long pause
+        async with running_core(store=store, database=database.handle(), seed=2, broker_id=7) as two:
+            for _ in range(200):
+                await asyncio.sleep(0.01)
+                if one.cluster.self_view.broker_id != 7:
+                    break
+            await two.cluster.refresh()
+            assert [view.port for view in two.cluster.brokers()] == [9093, 9094], "both are seen, each under its own id"
+            assert two.cluster.self_view.broker_id == 7
+
+
+async def test_an_older_look_at_the_topics_brings_nothing_back() -> None:
+    database = await fresh()
+    async with running_core(database=database.handle(), topic_poll_interval_ms=60_000) as core:
+        store = core.topics._topics
+        old = await core.topics.create("t", 1, {})
+        [stale] = await store.by_names(["t"])
+        await store.delete(old.topic)
+        new = await store.create("t", UUID(int=9), 1, {})
+        await core.topics.follow()
+        assert core.topics.by_name("t") is not None
+        core.topics._keep(stale)  # the answer of a read that began before the deletion
+        assert core.topics.by_id(old.topic_id) is None
+        found = core.topics.by_name("t")
+        assert found is not None
+        assert found.topic == new.topic
 
 
 async def test_epochs_rotate_and_old_ones_are_retired_only_when_nothing_of_them_is_in_flight() -> None:
