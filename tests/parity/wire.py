@@ -40,7 +40,7 @@ def read_answer(api: ApiKey, version: int, frame: bytes) -> tuple[int, Any]:
     cls = entity_class(api.name.lower(), version, "response")
     header, at = entity_reader(cls.__header_schema__)(frame, 0)
     entity, size = entity_reader(cls)(frame, at)
-    assert at + size == len(frame) or size == len(frame), f"{len(frame)} bytes, {at} and {size} of them read"
+    assert at + size == len(frame), f"{len(frame)} bytes, {at} and {size} of them read"
     return int(header.correlation_id), plain(entity)
 
 
