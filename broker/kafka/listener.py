@@ -16,6 +16,7 @@ from broker.kafka.context import Context
 from broker.kafka.registry import served_apis
 from broker.kafka.statistics import FrontStatistics
 from broker.services import Services
+from schemas.kafka.receive_pool import ReceivePool
 
 SWEEPS_PER_IDLE_TIME = 10
 
@@ -26,7 +27,8 @@ class Listener:
     def __init__(self, services: Services, statistics: FrontStatistics | None = None) -> None:
         self.statistics = statistics or FrontStatistics()
         self._services = services
-        self._context = Context(services=services, apis=served_apis(), statistics=self.statistics, door=self)
+        pool = ReceivePool(services.settings.receive_pool_bytes_max)
+        self._context = Context(services, served_apis(), self.statistics, door=self, pool=pool)
         self._connections: dict[int, Connection] = {}
         self._per_address: dict[str, int] = {}
         self._next_number = 1

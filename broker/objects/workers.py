@@ -9,11 +9,14 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import threading
+import time
 from collections.abc import Callable
 from queue import SimpleQueue
 from typing import Any, TypeVar
 
 T = TypeVar("T")
+CLOSE_S = 5.0
+"""Longest wait for running calls at the end; a disk that hangs must not keep the process from ending."""
 _Call = tuple[asyncio.AbstractEventLoop, "asyncio.Future[Any]", Callable[..., Any], tuple[Any, ...]]
 
 
@@ -41,7 +44,7 @@ class Workers:
         return future
 
     async def close(self) -> None:
-        """Finish the calls that were taken, then end the threads."""
+        """Finish the calls that were taken, then end the threads; those that hang for CLOSE_S are left behind."""
         if self._closed:
             return
         self._closed = True
@@ -51,8 +54,9 @@ class Workers:
             await asyncio.to_thread(self._join)
 
     def _join(self) -> None:
+        until_s = time.monotonic() + CLOSE_S
         for thread in self._threads:
-            thread.join()
+            thread.join(max(0.0, until_s - time.monotonic()))
 
     def _work(self) -> None:
         while (call := self._queue.get()) is not None:
