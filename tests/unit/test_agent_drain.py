@@ -40,8 +40,7 @@ async def test_a_store_that_hangs_does_not_hold_up_the_end(tmp_path: Path, monke
             await create_topic(client, "t", 1, {})
             records = bytes(build_batch([NewRecord(1, None, b"a")]))
             sending = asyncio.ensure_future(client.produce("t", 0, records))
-            while not stuck.is_set():
-                await asyncio.sleep(0.005)
+            assert await asyncio.to_thread(stuck.wait, 10)
             began_s = time.monotonic()
             await agent.drain()
             assert time.monotonic() - began_s < DRAIN_MS / 1000 + 1.0
