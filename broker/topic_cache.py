@@ -15,6 +15,7 @@ import structlog
 from broker.services import TopicView
 from catalog.database import DatabaseError
 from catalog.topics import TopicRow, TopicStore
+from schemas.names import InvalidName, check_topic_name
 from schemas.settings import Settings
 from schemas.topic_config import values
 
@@ -54,7 +55,9 @@ class TopicCache:
         return self._by_id.get(topic_id)
 
     async def fresh(self, names: Sequence[str] = (), ids: Sequence[UUID] = ()) -> None:
-        """Read the named topics now; what is gone leaves the cache."""
+        """Read the named topics now; what is gone leaves the cache. Names no topic can have are not asked for: databases
+        refuse some of them."""
+        names = [name for name in names if _possible(name)]
         known = {row.name for row in self._keep_all(await self._topics.by_names(names) if names else [])}
         for name in names:
             if name not in known and (view := self._by_name.get(name)) is not None:
@@ -137,6 +140,14 @@ class TopicCache:
             del self._by_name[view.name]
         self._changed.pop(view.topic, None)
         self._on_gone(view.topic, view.shards)
+
+
+def _possible(name: str) -> bool:
+    try:
+        check_topic_name(name)
+    except InvalidName:
+        return False
+    return True
 
 
 def topic_view(row: TopicRow, settings: Settings) -> TopicView:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
 from uuid import UUID
 
 import pytest
@@ -13,6 +14,7 @@ from broker.objects.memory import MemoryStore
 from broker.supervisor import Supervisor
 from catalog.inline import InlineDatabase
 from catalog.migrate import migrate
+from catalog.topics import TopicRow
 from tests.data_path import Produced, batch_of, memory_database, running_core
 
 
@@ -215,3 +217,16 @@ def test_a_wrong_address_says_what_is_wanted(address: str) -> None:
 def test_addresses() -> None:
     assert split_address("127.0.0.1:9092") == ("127.0.0.1", 9092)
     assert split_address("[::1]:0") == ("::1", 0)
+
+
+@pytest.mark.parametrize("name", ["", "a\0b", "..", "x" * 250, "sp ace"])
+async def test_a_name_no_topic_can_have_is_not_asked_of_the_database(name: str) -> None:
+    async with running_core() as core:
+
+        async def asked(names: Sequence[str]) -> list[TopicRow]:
+            assert not names, "PostgreSQL refuses a text with a zero byte"
+            return []
+
+        core.topics._topics.by_names = asked  # type: ignore[method-assign]
+        await core.topics.fresh([name])
+        assert core.topics.by_name(name) is None
