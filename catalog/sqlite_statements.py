@@ -20,7 +20,7 @@ from catalog.database import ColumnType, CommitUnknown, DatabaseError, Row, Uniq
 T = TypeVar("T")
 _PLACEHOLDER = re.compile(r"\$(\d+)")
 _FOR_UPDATE = re.compile(r"\{for_update(:\w+)?\}")
-_NOTHING_COMMITTED = ("locked", "busy", "unable to open", "disk i/o", "full", "readonly")
+_NOTHING_COMMITTED = ("locked", "locking", "busy", "unable to open", "disk i/o", "full", "readonly")
 
 
 @lru_cache(maxsize=1024)
@@ -146,7 +146,7 @@ def run_write(
     try:
         result = drive(body(SqliteTransaction(connection, now_ms)))
     except BaseException:
-        connection.rollback()
+        _roll_back(connection)
         raise
     try:
         connection.execute("COMMIT")
@@ -154,7 +154,7 @@ def run_write(
         # A refused COMMIT leaves the transaction open and rolls back; one that ended with an error may have landed.
         still_open = connection.in_transaction
         if still_open:
-            connection.rollback()
+            _roll_back(connection)
             raise translate(error) from error
         raise CommitUnknown(f"SQLite failed while committing: {error}") from error
     return result
@@ -171,4 +171,12 @@ def run_read(
     try:
         return drive(body(SqliteTransaction(connection, now_ms)))
     finally:
+        _roll_back(connection)
+
+
+def _roll_back(connection: sqlite3.Connection) -> None:
+    """Roll back where a transaction is still open. Its own failure is the port's error like any other."""
+    try:
         connection.rollback()
+    except sqlite3.Error as error:
+        raise translate(error) from error

@@ -20,6 +20,7 @@ from catalog.inline import Fate, InlineDatabase, Operation
 from catalog.migrate import migrate
 from catalog.sequence import BatchFacts, ObjectFacts
 from catalog.sqlite import SqliteDatabase
+from catalog.sqlite_statements import SqliteTransaction, run_read, run_write
 from catalog.topics import TopicStore
 
 LONG_MS = 600_000
@@ -103,6 +104,25 @@ async def test_a_file_held_by_another_process_is_unreachable_in_time(tmp_path: P
     await db.transact(lambda tx: tx.execute("CREATE TABLE t (a INTEGER)"))
     other.close()
     await db.close()
+
+
+class Unrollable(sqlite3.Connection):
+    """A connection whose disk fails while it rolls back."""
+
+    def rollback(self) -> None:
+        raise sqlite3.OperationalError("disk I/O error")
+
+
+async def _ask_nonsense(tx: SqliteTransaction) -> int:
+    return await tx.execute("INSERT INTO nothing VALUES (1)")
+
+
+@pytest.mark.parametrize("run", [run_write, run_read])
+def test_a_failing_rollback_is_the_port_s_error_too(run: Callable[..., object]) -> None:
+    connection = sqlite3.connect(":memory:", isolation_level=None, factory=Unrollable)
+    with pytest.raises(Unreachable):
+        run(connection, lambda: 0, _ask_nonsense)
+    connection.close()
 
 
 async def test_a_folder_that_is_not_there_is_unreachable(tmp_path: Path) -> None:
