@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import signal
+import sys
+
 import typer
 
 from neve.cli.output import fail
@@ -17,6 +20,9 @@ def demo(
     from neve.demo.flights import DataMissing
     from neve.demo.run import clean, demo_folder, run_demo
 
+    # ended from outside, it still ends its agent and removes its folder
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, lambda received, _frame: sys.exit(128 + received))
     folder = demo_folder(keep)
     try:
         result = run_demo(folder, rows, keep, json)
