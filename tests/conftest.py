@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import signal
 import uuid
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -29,6 +30,11 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     """One line for each thing that is missing here."""
     for reason, count in sorted(skip_reasons(terminalreporter).items()):
         terminalreporter.write_line(f"SKIPPED {count}: {reason}", yellow=True)
+
+
+def pytest_configure() -> None:
+    """Ended by its budget, a session still ends the servers that it started."""
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
 
 
 @pytest.hookimpl(trylast=True)

@@ -128,6 +128,7 @@ FAR = 4_000_000_000_000
         (batch()[:-1], 87),
         (batch()[:40], 87),
     ],
+    ids=lambda value: str(value) if isinstance(value, int) else "batch",  # batches hold the time: never in a name
 )
 async def test_batches_that_are_refused(client: Client, fakes: Fakes, records: bytes | None, error: int) -> None:
     fakes.topics.add("t")
