@@ -9,12 +9,17 @@ from __future__ import annotations
 import random
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Protocol, TypeVar
+from typing import TYPE_CHECKING, Protocol, TypeVar
 from uuid import UUID
 
 from catalog.sequence import BatchOutcome
 from schemas.kafka.batch import BatchHeader
 from schemas.settings import Settings
+
+if TYPE_CHECKING:
+    from broker.groups.group import Description
+    from broker.groups.requests import Answer, Commit, Request
+    from catalog.groups import NewOffset, StoredOffset
 
 T = TypeVar("T")
 
@@ -198,6 +203,51 @@ class ProducerIds(Protocol):
 
     async def issue(self) -> int:
         """A fresh producer id."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class GroupListing:
+    """One group of ListGroups; `state` is Kafka's name."""
+
+    group_id: str
+    protocol_type: str
+    state: str
+
+
+class Groups(Protocol):
+    """Consumer groups as this agent coordinates them. Kafka codes where an agent isn't the coordinator, or is loading."""
+
+    async def coordinator_of(self, group_id: str) -> BrokerView | None:
+        """The agent that coordinates a group; None while that isn't settled."""
+        ...
+
+    async def ask(self, group_id: str, request: Request) -> Answer:
+        """JoinGroup, SyncGroup, Heartbeat, LeaveGroup: the answer, when the group has it."""
+        ...
+
+    async def commit(self, group_id: str, request: Commit, offsets: Sequence[NewOffset]) -> int:
+        """Check and store offsets; one Kafka code."""
+        ...
+
+    async def offsets(self, group_id: str) -> tuple[int, list[StoredOffset]]:
+        """(Kafka code, committed offsets in live topics)."""
+        ...
+
+    def describe(self, group_id: str) -> tuple[int, Description | None]:
+        """(Kafka code, the group)."""
+        ...
+
+    def listed(self) -> tuple[int, list[GroupListing]]:
+        """(Kafka code, the groups this agent coordinates)."""
+        ...
+
+    async def delete(self, group_id: str) -> int:
+        """Delete an empty group with its offsets; a Kafka code."""
+        ...
+
+    async def delete_offsets(self, group_id: str, offsets: Sequence[tuple[int, str, int]]) -> tuple[int, list[int]]:
+        """Delete offsets of (topic, topic name, shard): (Kafka code, a code for each)."""
         ...
 
 

@@ -156,6 +156,39 @@ class Settings(BaseSettings):
     max_decompressed_message_bytes: int = Field(128 * MIB, gt=0, description="Bound on one batch's decompressed bytes.")
     partitions_max_per_topic: int = Field(100_000, gt=0, description="Most partitions of one topic.")
 
+    # Groups
+    group_min_session_timeout_ms: int = Field(6_000, gt=0, description="Shortest session timeout a member may ask for.")
+    group_max_session_timeout_ms: int = Field(
+        1_800_000, gt=0, description="Longest session timeout a member may ask for."
+    )
+    group_initial_rebalance_delay_ms: int = Field(
+        3_000, ge=0, description="An empty group waits this long for more members before its first rebalance."
+    )
+    group_max_size: int = Field(2**31 - 1, gt=0, description="Most members of one group.")
+    group_new_member_join_timeout_ms: int = Field(
+        300_000, gt=0, description="Longest wait of a new member's first JoinGroup."
+    )
+    offset_metadata_max_bytes: int = Field(4_096, ge=0, description="Longest metadata string of a committed offset.")
+    offsets_retention_minutes: int = Field(
+        10_080, gt=0, description="Committed offsets of empty groups are kept this long."
+    )
+    offsets_retention_check_interval_ms: int = Field(
+        600_000, gt=0, description="How often offsets that have run out are looked for."
+    )
+    group_slot_lease_ms: int = Field(
+        6_000, gt=0, description="Lease of a group slot: another agent coordinates its groups this long after a crash."
+    )
+    group_slot_poll_ms: int = Field(
+        1_000, gt=0, description="How often an agent looks for group slots without a holder, and renews its own."
+    )
+    group_writes_max: int = Field(64, gt=0, description="Most writes of group coordinators in one transaction.")
+    group_writes_queued_max: int = Field(
+        10_000, gt=0, description="Writes of group coordinators that may wait for the database."
+    )
+    group_write_deadline_ms: int = Field(
+        10_000, gt=0, description="Longest wait for a write of a group coordinator before COORDINATOR_NOT_AVAILABLE."
+    )
+
     # Export
     iceberg_exclude: str = Field(
         r"^(__.*|connect-.*|.*-(changelog|repartition))$", description="Topics whose names match are not mirrored."

@@ -176,6 +176,31 @@ def _text(flexible: bool, nullable: bool) -> Codec:
     return Codec(read, write, None if nullable else "")
 
 
+def _bytes(flexible: bool, nullable: bool) -> Codec:
+    prefix = None if flexible else _I32
+    read_length, write_length = _length_reader(prefix), _length_writer(prefix)
+
+    def read(cursor: Cursor) -> bytes | None:
+        length = read_length(cursor)
+        if length < 0:
+            if not nullable:
+                raise WireError("null where bytes are required")
+            return None
+        at = cursor.take(length)
+        return bytes(cursor.data[at : at + length])
+
+    def write(out: bytearray, value: bytes | None) -> None:
+        if value is None:
+            if not nullable:
+                raise ValueError("null where the schema wants bytes")
+            write_length(out, -1)
+            return
+        write_length(out, len(value))
+        out += value
+
+    return Codec(read, write, None if nullable else b"")
+
+
 def _array(inner: Codec, flexible: bool, nullable: bool) -> Codec:
     prefix = None if flexible else _I32
     read_length, write_length = _length_reader(prefix), _length_writer(prefix)
@@ -222,6 +247,8 @@ def _field_codec(kind: Any, kafka_type: str | None, flexible: bool, tagged: bool
         inner = _entity(inner_kind)
     elif kafka_type == "string":
         inner = _text(flexible, inner_nullable)
+    elif kafka_type == "bytes":
+        inner = _bytes(flexible, inner_nullable)
     else:
         inner = _FIXED[kafka_type]
     return _array(inner, flexible, nullable) if is_array else inner

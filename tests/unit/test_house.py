@@ -18,6 +18,25 @@ PURE_FILES = (
     "broker/ingest/flush_policy.py",
     "broker/fetch/tail_index.py",
     "broker/fetch/planner.py",
+    *(
+        f"broker/groups/{name}.py"
+        for name in (
+            "classic",
+            "group",
+            "join",
+            "rebalance",
+            "replace",
+            "requests",
+            "retention",
+            "slots",
+            "states",
+            "stored",
+            "subscription",
+            "timers",
+            "validate",
+            "without_group",
+        )
+    ),
 )
 IMPURE = ("asyncio", "socket", "time", "random", "secrets", "threading", "concurrent", "subprocess")
 GENERATED = ("segment_pb2.py",)
