@@ -17,9 +17,12 @@ from queue import SimpleQueue
 from typing import Literal, TypeVar
 
 from catalog.database import Transaction
-from catalog.sqlite_statements import connect, run_read, run_write
+from catalog.sqlite_statements import begin_write, connect, run_read, run_write
 
 T = TypeVar("T")
+BUSY_PAUSE_MS = 2
+"""Between two tries for the write lock. SQLite's own waiting pauses ever longer, up to 100 ms: beside a process that
+writes one transaction after another it would hardly ever meet a free moment."""
 
 
 def _system_now_ms() -> int:
@@ -46,7 +49,9 @@ class SqliteDatabase:
         def open_connection() -> sqlite3.Connection:
             return connect(path, now_ms, synchronous=synchronous, busy_timeout_ms=busy_timeout_ms)
 
+        self._busy_timeout_s = busy_timeout_ms / 1000
         self._writer = open_connection()
+        self._writer.execute(f"PRAGMA busy_timeout = {BUSY_PAUSE_MS}").fetchall()
         self._readers: SimpleQueue[sqlite3.Connection] = SimpleQueue()
         for _ in range(readers):
             connection = open_connection()
@@ -59,7 +64,18 @@ class SqliteDatabase:
     async def transact(self, body: Callable[[Transaction], Awaitable[T]]) -> T:
         """Run `body` in one serialised write transaction, wholly inside the writer thread."""
         loop = asyncio.get_running_loop()
-        return await loop.run_in_executor(self._write_thread, run_write, self._writer, self._now_ms, body)
+        return await loop.run_in_executor(self._write_thread, run_write, self._writer, self._now_ms, body, self._begin)
+
+    def _begin(self, connection: sqlite3.Connection) -> None:
+        """Try for the write lock, in short steps, for as long as the busy timeout says."""
+        until_s = time.monotonic() + self._busy_timeout_s
+        while True:
+            try:
+                return begin_write(connection)
+            except sqlite3.OperationalError as error:
+                busy = error.sqlite_errorcode & 0xFF == sqlite3.SQLITE_BUSY
+                if not busy or time.monotonic() >= until_s:
+                    raise
 
     async def snapshot(self, body: Callable[[Transaction], Awaitable[T]]) -> T:
         """Run `body` in one consistent read-only snapshot, inside a reader thread."""

@@ -135,12 +135,20 @@ def connect(
         raise Unreachable(f"can't open the metadata database {path}: {error}") from error
 
 
+def begin_write(connection: sqlite3.Connection) -> None:
+    """Open a write transaction, within the connection's busy timeout."""
+    connection.execute("BEGIN IMMEDIATE")
+
+
 def run_write(
-    connection: sqlite3.Connection, now_ms: Callable[[], int], body: Callable[[SqliteTransaction], Awaitable[T]]
+    connection: sqlite3.Connection,
+    now_ms: Callable[[], int],
+    body: Callable[[SqliteTransaction], Awaitable[T]],
+    begin: Callable[[sqlite3.Connection], None] = begin_write,
 ) -> T:
     """One write transaction: BEGIN IMMEDIATE, the body, COMMIT; rolled back whatever goes wrong before."""
     try:
-        connection.execute("BEGIN IMMEDIATE")
+        begin(connection)
     except sqlite3.Error as error:
         raise translate(error) from error
     try:

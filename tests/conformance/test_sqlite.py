@@ -6,6 +6,8 @@ import asyncio
 import json
 import sqlite3
 import sys
+import threading
+import time
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from uuid import UUID
@@ -104,6 +106,35 @@ async def test_a_file_held_by_another_process_is_unreachable_in_time(tmp_path: P
     await db.transact(lambda tx: tx.execute("CREATE TABLE t (a INTEGER)"))
     other.close()
     await db.close()
+
+
+async def test_a_process_that_writes_all_the_time_leaves_room_for_others(tmp_path: Path) -> None:
+    """Its pauses are short: whoever waits in steps of 100 ms, as SQLite does, hardly ever meets one."""
+    path, ended = tmp_path / "neve.db", threading.Event()
+    db = SqliteDatabase(path)
+    await db.transact(lambda tx: tx.execute("CREATE TABLE t (a INTEGER)"))
+
+    def write_on() -> None:
+        other = sqlite3.connect(path, isolation_level=None, timeout=10)
+        while not ended.is_set():
+            other.execute("BEGIN IMMEDIATE")
+            time.sleep(0.06)
+            other.execute("COMMIT")
+            time.sleep(0.001)
+        other.close()
+
+    busy = threading.Thread(target=write_on)
+    busy.start()
+    try:
+        began_s = time.monotonic()
+        for _ in range(15):
+            await asyncio.sleep(0.01)  # the other one has the lock again
+            await db.transact(lambda tx: tx.execute("INSERT INTO t VALUES (1)"))
+        assert time.monotonic() - began_s < 5, "each has waited for a few of the other's writes at most"
+    finally:
+        ended.set()
+        await asyncio.to_thread(busy.join)
+        await db.close()
 
 
 class Unrollable(sqlite3.Connection):
