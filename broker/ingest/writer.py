@@ -31,6 +31,9 @@ log = structlog.get_logger(__name__)
 COMMIT_RETRY_S = 0.05
 TIMER_MIN_S = 0.001
 """Loops round shorter timers down, which would make the policy ask itself in circles."""
+BATCH_OVERHEAD_BYTES = 800
+"""What a waiting batch costs besides its records, measured: without it a bound on bytes would let a stalled store gather
+fifteen times as much memory in batches of one small record."""
 ROOM_SHARE = 0.75
 """Connections read again when unflushed bytes have fallen to this share of their bound."""
 
@@ -148,7 +151,7 @@ class IngestWriter:
             self._observer.failed(len(behind))
         if not items:
             return
-        self._unflushed += self._accumulator.add(items, self._clock.monotonic())
+        self._unflushed += self._accumulator.add(items, self._clock.monotonic()) + BATCH_OVERHEAD_BYTES * len(items)
         self._idle.clear()
         self._ask_soon()
 
@@ -168,7 +171,7 @@ class IngestWriter:
 
     @property
     def unflushed_bytes(self) -> int:
-        """Bytes taken over and not settled."""
+        """Bytes taken over and not settled, with BATCH_OVERHEAD_BYTES for each batch."""
         return self._unflushed
 
     @property
@@ -285,18 +288,18 @@ class IngestWriter:
         out = self._accumulator.remove(lambda item: connections is None or item.connection in connections)
         fail_items(out, self._lost)
         self._observer.failed(len(out))
-        self._settle(sum(len(item.records) for item in out))
+        self._settle(sum(len(item.records) for item in out), len(out))
 
     def _left(self, flight: Flight) -> None:
         self._timers.pop(flight).cancel()
         self._ended_s = self._clock.monotonic()
         self._flight_s = self._ended_s - flight.started_s
         self._requests_expected = flight.requests + self._accumulator.requests
-        self._settle(flight.bytes)
+        self._settle(flight.bytes, len(flight.items))
         self._ask_soon()
 
-    def _settle(self, bytes_: int) -> None:
-        self._unflushed -= bytes_
+    def _settle(self, bytes_: int, batches: int) -> None:
+        self._unflushed -= bytes_ + BATCH_OVERHEAD_BYTES * batches
         if self._waiting_for_room and self._unflushed <= self._bytes_max * ROOM_SHARE:
             resumes, self._waiting_for_room = self._waiting_for_room, []
             for resume in resumes:

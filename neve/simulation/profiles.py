@@ -215,7 +215,7 @@ def _settings(rng: random.Random, profile: Profile) -> Settings:
         "flush_bytes": rng.choice((400, 4000, 8 * MIB)),
         "flush_shards": rng.choice((1, 2, 1000)),
         "uploads_max": rng.choice((1, 2, 8)),
-        "unflushed_bytes_max": rng.choice((2000, 20_000, 256 * MIB)),
+        "unflushed_bytes_max": rng.choice((6000, 60_000, 256 * MIB)),
         "commit_group_max": rng.choice((1, 2, 64)),
         "commit_deadline_ms": rng.choice((2500, 6000, 12_000)),
         "epoch_lease_ms": rng.choice((1500, 3000, 10_000)),

@@ -273,6 +273,22 @@ async def test_connections_stop_at_the_bound_and_go_on_below_it() -> None:
         assert core.writer.unflushed_bytes == 0
 
 
+async def test_many_tiny_batches_are_bounded_by_the_memory_they_take() -> None:
+    store = Store()
+    store.gates[0] = asyncio.Event()
+    async with running_core(store=store, unflushed_bytes_max=1 << 20) as core:
+        topic = await core.topics.create("t", 1, {})
+        produced = Produced(core)
+        answers = []
+        while not core.writer.full:
+            answers.append(produced.send(topic, 0, batch_of(b"")))
+            assert len(answers) < 2000, "a waiting batch takes some 800 bytes besides its 68"
+        store.gates[0].set()
+        await asyncio.gather(*answers)
+        await asyncio.sleep(0)
+        assert core.writer.unflushed_bytes == 0
+
+
 async def test_a_dead_background_task_fails_who_waits_and_shows() -> None:
     db, database = await flaky()
     async with running_core(database=database) as core:
