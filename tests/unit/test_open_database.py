@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+import catalog
 from catalog.database import DatabaseError
 from catalog.open import metadata_url, open_database
 from catalog.sqlite import SqliteDatabase
@@ -16,7 +17,9 @@ async def test_embedded_database_is_made_and_migrated(tmp_path: Path) -> None:
     db = await open_database(Settings(data=tmp_path / "fresh"))
     assert isinstance(db, SqliteDatabase)
     assert (tmp_path / "fresh" / "neve.db").exists()
-    assert len(await db.snapshot(lambda tx: tx.fetch("SELECT version FROM schema_versions"))) == 1
+    versions = await db.snapshot(lambda tx: tx.fetch("SELECT version FROM schema_versions ORDER BY version"))
+    files = sorted((Path(catalog.__file__).parent / "migrations").glob("*.sql"))
+    assert [row[0] for row in versions] == [int(file.name.split("_")[0]) for file in files] != []
     await db.close()
 
 
