@@ -16,7 +16,7 @@ help:
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "%-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 .venv/bin/python:
-	@if [ -z "$(PYTHON)$(UV)" ]; then echo "Neve needs Python 3.11 to 3.13 with venv. On bare Debian or Ubuntu: apt-get install -y python3 python3-venv make" >&2; exit 1; fi
+	@if [ -z "$(PYTHON)$(UV)" ]; then echo "Neve needs Python 3.11 to 3.13 with venv. Debian, Ubuntu: apt-get install -y python3 python3-venv; macOS: brew install python@3.12" >&2; exit 1; fi
 	@echo "creating .venv with $(or $(PYTHON),the Python that uv finds or fetches)"
 	@if [ -n "$(UV)" ]; then "$(UV)" venv -q --python "$(or $(PYTHON),3.12)" .venv; else "$(PYTHON)" -m venv .venv; fi
 
