@@ -102,6 +102,14 @@ class BlockCache:
         first, last = self._numbers(extent)
         return all((extent.object_id, number) in self._blocks for number in range(first, last + 1))
 
+    def missing(self, extent: Extent) -> list[BlockKey]:
+        """The blocks of an extent that are not in memory."""
+        if (extent.object_id, WHOLE) in self._blocks:
+            return []
+        first, last = self._numbers(extent)
+        keys = [(extent.object_id, number) for number in range(first, last + 1)]
+        return [key for key in keys if key not in self._blocks]
+
     async def load(self, extent: Extent, stored: StoredObject) -> None:
         """Bring all blocks of an extent into memory. Raises the store's errors, or Corrupt."""
         for task in self.start(extent, stored):

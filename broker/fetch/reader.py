@@ -11,7 +11,7 @@ from collections.abc import Sequence
 
 import structlog
 
-from broker.fetch.block_cache import BlockCache, StoredObject
+from broker.fetch.block_cache import BlockCache, BlockKey, StoredObject
 from broker.fetch.object_names import ObjectNames
 from broker.fetch.offsets import OffsetFinder
 from broker.fetch.planner import PlannedPart, ShardView, freeze, plan_fetch
@@ -31,6 +31,8 @@ OFFSET_OUT_OF_RANGE = 1
 CORRUPT_MESSAGE = 2
 UNKNOWN_TOPIC_OR_PARTITION = 3
 KAFKA_STORAGE_ERROR = 56
+BLOCK_BYTES_SHARE = 2
+"""Blocks read for one answer, as a multiple of the bytes it may have: it keeps every block it has a piece of in memory."""
 LOOKS_MAX = 3
 """Looks in a row without waiting, for a database that answers less than was heard of."""
 
@@ -60,6 +62,7 @@ class FetchReader:
         self._clock = clock
         self._fetch_max_bytes = settings.fetch_max_bytes
         self._readahead_bytes = settings.readahead_bytes
+        self._blocks_max = max(1, BLOCK_BYTES_SHARE * settings.fetch_max_bytes // settings.cache_block_bytes)
         self._read_s = settings.fetch_read_ms / 1000
         self.closing = False
         offsets.read = self.read_extent
@@ -202,6 +205,7 @@ class FetchReader:
         self, parts: Sequence[FetchPart], planned: Sequence[PlannedPart], readahead: Sequence[Extent]
     ) -> list[FetchedPart]:
         """All partitions: reads of all of them run at once; each fails by itself."""
+        planned = self._affordable(planned)
         for plan in planned:
             for extent in plan.extents:
                 self._start(extent)
@@ -217,6 +221,25 @@ class FetchReader:
             answer.append(served)
             got = got or served.bytes > 0
         return answer
+
+    def _affordable(self, planned: Sequence[PlannedPart]) -> Sequence[PlannedPart]:
+        """Cut an answer that would have to read too many blocks: many partitions with a little in each of many objects.
+        The first extent is always left; the rest comes with the next Fetch, for which clients put others first."""
+        wanted: dict[BlockKey, None] = {}
+        affordable: list[PlannedPart] = []
+        first = True
+        for plan in planned:
+            taken = 0
+            for extent in plan.extents:
+                missing = () if self._hot.has(extent) else self._cold.missing(extent)
+                more = [key for key in missing if key not in wanted]
+                if more and len(wanted) + len(more) > self._blocks_max and not first:
+                    break
+                wanted.update(dict.fromkeys(more))
+                first = False
+                taken += 1
+            affordable.append(plan if taken == len(plan.extents) else plan._replace(extents=plan.extents[:taken]))
+        return affordable
 
     async def _serve_part(self, part: FetchPart, plan: PlannedPart, until_s: float, got: bool) -> FetchedPart:
         """One partition. Once anything was `got` for this answer, no further extent is waited for after `until_s`:

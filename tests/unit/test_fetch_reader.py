@@ -322,3 +322,23 @@ async def test_a_commit_while_the_database_is_read_wakes_who_is_about_to_wait() 
         await Produced(core).send(topic, 0, batch_of(b"a"))
         goes_on.set()
         assert values_in(await asyncio.wait_for(polling, 5)) == [(0, b"a")]
+
+
+async def test_an_answer_keeps_no_more_blocks_in_memory_than_its_bytes_are_worth() -> None:
+    """A little of each of many partitions, each in another object: one Fetch must not read and hold all of these."""
+    block, shards = 64 << 10, 40
+    limits = {"cache_block_bytes": block, "cold_cache_bytes": block, "fetch_max_bytes": 4 * block, "readahead_bytes": 0}
+    async with two_agents(**limits) as (one, two, store, _database):
+        topic = await one.topics.create("t", shards, {})
+        for shard in range(shards):
+            await Produced(one).send(topic, shard, batch_of(b"x" * 100))
+        store.gets = 0
+        left = list(range(shards))
+        for _ in range(shards // 8):
+            parts = [FetchPart(topic.topic, shard, 0, 1 << 20) for shard in left]
+            answer = await two.reader.fetch(parts, max_wait_ms=0, min_bytes=1, max_bytes=1 << 30)
+            assert not any(part.error for part in answer)
+            assert 0 < sum(part.bytes > 0 for part in answer) <= 8, "two blocks for each that the bytes would fill"
+            left = [shard for shard, part in zip(left, answer, strict=True) if not part.bytes]
+        assert left == []
+        assert store.gets == shards
