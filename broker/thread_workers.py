@@ -9,7 +9,7 @@ import asyncio
 from collections.abc import Callable
 from typing import TypeVar
 
-from broker.objects.workers import Workers as Threads
+from catalog.threads import Threads
 
 T = TypeVar("T")
 

@@ -197,8 +197,8 @@ class CommitStore:
 
 _PENDING = Committed((), ())
 _LOCK_EPOCHS = (
-    "SELECT e.epoch, e.issued_ms, e.lease_until_ms, e.retired FROM epochs AS e "
-    "WHERE e.epoch IN (SELECT r.epoch FROM {rows} AS r) ORDER BY e.epoch {for_update:e}"
+    "SELECT e.epoch, e.issued_ms, e.lease_until_ms, e.retired FROM {rows} AS r "
+    "JOIN epochs AS e ON e.epoch = r.epoch ORDER BY e.epoch {for_update:e}"
 )
 _READ_OBJECTS = (
     "SELECT {now_ms}, r.object_id, o.object_id, o.outcome, c.object_id FROM {rows} AS r "

@@ -11,13 +11,13 @@ import asyncio
 import sqlite3
 import time
 from collections.abc import Awaitable, Callable
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from queue import SimpleQueue
 from typing import Literal, TypeVar
 
 from catalog.database import Transaction
 from catalog.sqlite_statements import begin_write, connect, run_read, run_write
+from catalog.threads import Threads
 
 T = TypeVar("T")
 BUSY_PAUSE_MS = 2
@@ -58,13 +58,12 @@ class SqliteDatabase:
             connection.execute("PRAGMA query_only = ON")
             self._readers.put(connection)
         self._reader_count = readers
-        self._write_thread = ThreadPoolExecutor(1, "neve-sqlite-write")
-        self._read_threads = ThreadPoolExecutor(readers, "neve-sqlite-read")
+        self._write_thread = Threads(1, "neve-sqlite-write")
+        self._read_threads = Threads(readers, "neve-sqlite-read")
 
     async def transact(self, body: Callable[[Transaction], Awaitable[T]]) -> T:
         """Run `body` in one serialised write transaction, wholly inside the writer thread."""
-        loop = asyncio.get_running_loop()
-        return await loop.run_in_executor(self._write_thread, run_write, self._writer, self._now_ms, body, self._begin)
+        return await self._write_thread.call(run_write, self._writer, self._now_ms, body, self._begin)
 
     def _begin(self, connection: sqlite3.Connection) -> None:
         """Try for the write lock, in short steps, for as long as the busy timeout says."""
@@ -79,7 +78,7 @@ class SqliteDatabase:
 
     async def snapshot(self, body: Callable[[Transaction], Awaitable[T]]) -> T:
         """Run `body` in one consistent read-only snapshot, inside a reader thread."""
-        return await asyncio.get_running_loop().run_in_executor(self._read_threads, self._read, body)
+        return await self._read_threads.call(self._read, body)
 
     def _read(self, body: Callable[[Transaction], Awaitable[T]]) -> T:
         connection = self._readers.get_nowait()  # as many connections as threads: there is always one
@@ -95,14 +94,14 @@ class SqliteDatabase:
         """A no-op: other processes send no hints over SQLite."""
 
     async def close(self) -> None:
-        """Wait for what runs, then close all connections."""
+        """Wait for what runs, then close all connections; one in a call that hangs stays open until the process ends."""
         if not self._closed:
             self._closed = True
-            await asyncio.get_running_loop().run_in_executor(None, self._close)
+            ended = [await threads.close() for threads in (self._write_thread, self._read_threads)]
+            if all(ended):
+                await asyncio.to_thread(self._close)
 
     def _close(self) -> None:
-        self._write_thread.shutdown()
-        self._read_threads.shutdown()
         for _ in range(self._reader_count):
             self._readers.get_nowait().close()
         self._writer.close()

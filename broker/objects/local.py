@@ -20,7 +20,7 @@ from typing import Literal, TypeVar
 from broker.objects.keys import check_key, folder_of
 from broker.objects.local_files import LocalFiles
 from broker.objects.port import Buffer, ObjectInfo, Refused
-from broker.objects.workers import Workers
+from catalog.threads import Threads
 
 T = TypeVar("T")
 LIST_PAGE = 1000
@@ -47,7 +47,7 @@ class LocalStore:
             raise Refused(
                 f"cannot keep objects in {root} ({error.strerror}): make it writable or name another"
             ) from error
-        self._workers = Workers(threads, "neve-objects")
+        self._workers = Threads(threads, "neve-objects")
 
     def __repr__(self) -> str:
         return f"LocalStore({str(self._files.root)!r})"

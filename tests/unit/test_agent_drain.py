@@ -11,9 +11,9 @@ from pathlib import Path
 import pytest
 
 from broker.agent import Agent
-from broker.objects import workers
 from broker.objects.local_files import LocalFiles
 from broker.objects.port import Buffer
+from catalog import threads
 from neve.kafka_client import KafkaClient, KafkaClientError
 from neve.topic_admin import create_topic
 from schemas.kafka.records import NewRecord, build_batch
@@ -32,7 +32,7 @@ async def test_a_store_that_hangs_does_not_hold_up_the_end(tmp_path: Path, monke
         put(self, key, parts, if_absent)
 
     monkeypatch.setattr(LocalFiles, "put", hanging)
-    monkeypatch.setattr(workers, "CLOSE_S", 0.2)
+    monkeypatch.setattr(threads, "CLOSE_S", 0.2)
     agent = Agent(Settings(data=tmp_path, kafka="127.0.0.1:0", http="127.0.0.1:0", drain_ms=DRAIN_MS))
     await agent.start()
     try:

@@ -1,4 +1,4 @@
-"""A bounded pool of threads for file calls, with one hop each way.
+"""A bounded pool of threads for blocking calls (files, SQLite), with one hop each way.
 
 asyncio's executor chains two futures per call, which costs as much as writing a small file; here a thread takes the call
 from a queue and sets the loop's future directly. The bound on waiting calls is the caller's (uploads_max and its like).
@@ -20,7 +20,7 @@ CLOSE_S = 5.0
 _Call = tuple[asyncio.AbstractEventLoop, "asyncio.Future[Any]", Callable[..., Any], tuple[Any, ...]]
 
 
-class Workers:
+class Threads:
     """`threads` daemon threads, started at the first call. Calls run in the order they came, `threads` at a time."""
 
     def __init__(self, threads: int, name: str) -> None:
@@ -33,7 +33,7 @@ class Workers:
     def call(self, function: Callable[..., T], *args: Any) -> asyncio.Future[T]:
         """A future of `function(*args)`. When it is cancelled the call may still run: its outcome is then unknown."""
         if self._closed:
-            raise RuntimeError("the workers are closed")
+            raise RuntimeError("the threads are closed")
         if not self._started:
             self._started = True
             for thread in self._threads:
@@ -43,15 +43,14 @@ class Workers:
         self._queue.put((loop, future, function, args))
         return future
 
-    async def close(self) -> None:
-        """Finish the calls that were taken, then end the threads; those that hang for CLOSE_S are left behind."""
-        if self._closed:
-            return
-        self._closed = True
-        if self._started:
+    async def close(self) -> bool:
+        """Finish the calls that were taken, then end the threads; those that hang for CLOSE_S are left behind (False)."""
+        closed, self._closed = self._closed, True
+        if self._started and not closed:
             for _ in self._threads:
                 self._queue.put(None)
             await asyncio.to_thread(self._join)
+        return not any(thread.is_alive() for thread in self._threads)
 
     def _join(self) -> None:
         until_s = time.monotonic() + CLOSE_S
