@@ -24,7 +24,6 @@ from broker.fetch.poller import Poller
 from broker.fetch.reader import FetchReader
 from broker.fetch.record_times import record_finder
 from broker.fetch.shard_reads import ShardReads
-from broker.fetch.spans import BadExtent
 from broker.fetch.tail_index import TailIndex
 from broker.fetch.waiters import Waiters
 from broker.hints import CHANNEL, HintSender
@@ -111,10 +110,7 @@ class AgentCore:
         object_id = uploaded.ticket.object_id
         # not as "new": once the cache has dropped an own segment it is old, and reading it again must not push out newer ones
         self.reader.names.learn({object_id: StoredObject(uploaded.name, uploaded.built.bytes)})
-        try:
-            self.hot.insert_own(object_id, flight.body, uploaded.built.body_first, committed.extents)
-        except BadExtent as error:  # readers get the object from the store then, which checks it
-            log.error("own segment not cached", object=uploaded.name, error=str(error))
+        self.hot.insert_own(object_id, flight.body, uploaded.built.body_first)
         log_starts = flight.log_starts(committed.outcomes)
         for extent in committed.extents:
             self.index.commit(extent, log_starts[extent.topic, extent.shard])

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import OrderedDict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import NamedTuple
 
 from broker.fetch.spans import BadExtent, Span, make_span
@@ -63,16 +63,13 @@ class BlockCache:
         self.misses = 0
         self.gets = 0
 
-    def insert_own(self, object_id: int, data: bytearray, first: int, extents: Sequence[Extent]) -> None:
+    def insert_own(self, object_id: int, data: bytearray, first: int) -> None:
         """Keep a segment this agent has just committed. `data` is its body, which begins at `first` in the object.
 
-        The cache takes ownership: headers are patched in place, so `data` must not be uploaded again afterwards.
+        The cache takes ownership: headers are patched in place when they are first read, so `data` must not be uploaded
+        again afterwards.
         """
-        block = Block(data, first, checked=True)
-        for extent in extents:
-            at = extent.byte_first - first
-            block.spans[extent.byte_first] = make_span(block.data[at : at + extent.byte_length], extent, verify=False)
-        self._add((object_id, WHOLE), block)
+        self._add((object_id, WHOLE), Block(data, first, checked=True))
 
     def span(self, extent: Extent) -> Span | None:
         """The extent, ready to serve, if its bytes are in memory. Raises BadExtent where they are not what they should be."""
@@ -195,6 +192,8 @@ class BlockCache:
             raise BadExtent(f"the extent begins at byte {extent.byte_first}, before the segment's body")
         data = block.data[at : at + extent.byte_length]
         if len(data) < extent.byte_length:
+            if (object_id, WHOLE) in self._blocks:
+                raise BadExtent(f"the extent ends {extent.byte_length - len(data)} bytes behind the segment's body")
             pieces = [data]
             first, last = self._numbers(extent)
             missing = extent.byte_length - len(data)

@@ -211,7 +211,7 @@ class IngestWriter:
     # flushing
 
     def _ask_soon(self) -> None:
-        if not self._asked:
+        if not self._asked and self._accumulator.bytes:
             self._asked = True
             asyncio.get_running_loop().call_soon(self._ask)
 

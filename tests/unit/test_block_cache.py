@@ -107,10 +107,22 @@ async def test_own_segments_are_never_fetched_and_own_their_bytes() -> None:
     _, extents = await put(store, 1, batch_of(b"a"), batch_of(b"b"))
     body = bytearray(batch_of(b"a") + batch_of(b"b"))
     cache = cache_over(store)
-    cache.insert_own(extents[0].object_id, body, extents[0].byte_first, extents)
+    cache.insert_own(extents[0].object_id, body, extents[0].byte_first)
     assert [value(cache, extent) for extent in extents] == [b"a", b"b"]
     assert store.gets == []
     assert cache.bytes == len(body)
+
+
+async def test_an_own_segment_that_is_too_short_for_its_extent_is_read_from_the_store() -> None:
+    store = Store()
+    stored, [extent] = await put(store, 1, batch_of(b"a"))
+    cache = cache_over(store)
+    cache.insert_own(extent.object_id, bytearray(batch_of(b"a")[:-1]), extent.byte_first)
+    with pytest.raises(BadExtent):
+        cache.span(extent)
+    cache.forget(extent)
+    await cache.load(extent, stored)
+    assert value(cache, extent) == b"a"
 
 
 @pytest.mark.parametrize("at", [5, 20, -30])
