@@ -70,7 +70,8 @@ class Watermarks(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class ShardSnapshot:
-    """One shard as it was at one moment. `extents` are contiguous; the first contains the offset asked for."""
+    """One shard as it was at one moment. `extents` are contiguous; the first contains the offset asked for. None below the
+    high watermark means that their rows are missing: metadata that this program didn't leave so."""
 
     topic: int
     shard: int
@@ -146,7 +147,8 @@ def _snapshot(
     bounds: Mapping[ShardKey, Watermarks],
     found: Mapping[ShardKey, Sequence[PlacedExtent]],
 ) -> ShardSnapshot | None:
-    """Cut at the byte budget, and hold that nothing is missing between the extents."""
+    """Cut at the byte budget, and at a gap: what lies beyond missing rows is never given, and the shard's readers, who get
+    nothing below the high watermark, say so. One damaged shard must not fail those that are read with it."""
     key = (query.topic, query.shard)
     if key not in bounds:
         return None
@@ -155,13 +157,10 @@ def _snapshot(
     for placed in found.get(key, ()):
         extent = placed.extent
         if taken:
-            assert extent.offset_first == taken[-1].extent.offset_next, (
-                f"gap below offset {extent.offset_first} of {key}"
-            )
-            if bytes_taken >= query.bytes_max:
+            if extent.offset_first != taken[-1].extent.offset_next or bytes_taken >= query.bytes_max:
                 break
-        else:
-            assert extent.offset_first <= query.offset, f"offset {query.offset} of {key} lies in no extent"
+        elif extent.offset_first > query.offset:
+            break
         taken.append(placed)
         bytes_taken += extent.byte_length
     return ShardSnapshot(*key, *bounds[key], tuple(taken))

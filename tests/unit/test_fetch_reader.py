@@ -342,3 +342,22 @@ async def test_an_answer_keeps_no_more_blocks_in_memory_than_its_bytes_are_worth
             left = [shard for shard, part in zip(left, answer, strict=True) if not part.bytes]
         assert left == []
         assert store.gets == shards
+
+
+async def test_missing_metadata_fails_its_partition_alone_and_is_never_served_over() -> None:
+    async with two_agents() as (one, two, _store, database):
+        topic = await one.topics.create("t", 2, {})
+        for value in (b"a", b"b", b"c"):
+            for shard in (0, 1):
+                await Produced(one).send(topic, shard, batch_of(value))
+        await database.transact(lambda tx: tx.execute("DELETE FROM extents WHERE shard = 0 AND offset_next = 2"))
+        for offset, values, error in ((0, [(0, b"a")], 0), (1, [], 56), (2, [(2, b"c")], 0)):
+            parts = [FetchPart(topic.topic, 0, offset, 1 << 20), FetchPart(topic.topic, 1, offset, 1 << 20)]
+            found = await two.reader.fetch(parts, max_wait_ms=50, min_bytes=1, max_bytes=1 << 20)
+            assert (found[0].error, values_in(found[0])) == (error, values)
+            assert (found[1].error, len(values_in(found[1]))) == (0, 3 - offset)
+        waiting = asyncio.ensure_future(fetch(two, topic, 3, shard=0, wait_ms=5000))
+        await asyncio.sleep(0.03)
+        await Produced(one).send(topic, 0, batch_of(b"d"))
+        assert values_in(await waiting) == [(3, b"d")]
+        assert two.supervisor.failure is None
