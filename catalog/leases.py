@@ -6,9 +6,12 @@ write's transaction holds the lease's row and checks it (`check`).
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 
-from catalog.database import Database, DatabaseError, Transaction
+from catalog.database import Columns, Database, DatabaseError, Transaction
+
+_LEASE: Columns = (("name", "text"), ("epoch", "bigint"))
 
 
 class LeaseLost(DatabaseError):
@@ -31,8 +34,12 @@ class LeaseStore:
     def __init__(self, db: Database) -> None:
         self._db = db
 
-    async def acquire(self, name: str, holder: str, lease_ms: int) -> Lease | None:
-        """Take a lease that is free or has run out; None while somebody else (or an earlier self) holds it."""
+    async def acquire(self, name: str, holder: str, lease_ms: int, *, resume: bool = False) -> Lease | None:
+        """Take a lease that is free or has run out; None while somebody else (or an earlier self) holds it.
+
+        `resume` takes over at once what `holder` itself holds: for a process whose predecessor under the same name is known
+        to be dead. Should it live after all, the new epoch fences it like any other holder that was too late.
+        """
 
         async def body(tx: Transaction) -> Lease | None:
             await tx.execute(
@@ -40,11 +47,11 @@ class LeaseStore:
                 "ON CONFLICT (name) DO NOTHING",
                 name,
             )
-            [(epoch, until)] = await tx.fetch(
-                "SELECT epoch, lease_until_ms FROM leases WHERE name = $1 {for_update}", name
+            [(epoch, until, held_by)] = await tx.fetch(
+                "SELECT epoch, lease_until_ms, holder FROM leases WHERE name = $1 {for_update}", name
             )
             now = await tx.now_ms()
-            if until > now:
+            if until > now and not (resume and held_by == holder):
                 return None
             lease = Lease(name, holder, epoch + 1, now + lease_ms)
             await tx.execute(
@@ -67,6 +74,32 @@ class LeaseStore:
             return Lease(lease.name, lease.holder, lease.epoch, now + lease_ms)
 
         return await self._db.transact(body)
+
+    async def renew_all(self, leases: Sequence[Lease], lease_ms: int) -> dict[str, Lease]:
+        """Prolong many leases in one transaction; name -> lease. Those that are lost are absent."""
+        wanted = {lease.name: lease for lease in leases}
+        rows = [(name, wanted[name].epoch) for name in sorted(wanted)]
+
+        async def body(tx: Transaction) -> dict[str, Lease]:
+            now = await tx.now_ms()
+            await tx.execute_rows(
+                "UPDATE leases SET lease_until_ms = $1 FROM {rows} AS r WHERE leases.name = r.name "
+                "AND leases.epoch = r.epoch AND leases.lease_until_ms > $2",
+                _LEASE,
+                rows,
+                now + lease_ms,
+                now,
+            )
+            held = await tx.fetch_rows(
+                "SELECT l.name, l.lease_until_ms FROM {rows} AS r JOIN leases AS l ON l.name = r.name AND l.epoch = r.epoch "
+                "WHERE l.lease_until_ms > $1 ORDER BY l.name",
+                _LEASE,
+                rows,
+                now,
+            )
+            return {name: replace(wanted[name], lease_until_ms=until) for name, until in held}
+
+        return await self._db.transact(body) if rows else {}
 
     async def release(self, lease: Lease) -> None:
         """Give a lease back at once; a no-op when it is lost already. Its epoch is never used again."""

@@ -14,7 +14,16 @@ from uuid import UUID
 
 from catalog.counters import take
 from catalog.database import Columns, Database, DatabaseError, Row, Transaction
-from schemas.names import declared_table, default_table, fold, is_reserved, tables_of, with_suffix
+from schemas.names import (
+    declared_table,
+    default_table,
+    fold,
+    is_reserved,
+    is_too_long,
+    tables_of,
+    with_long_suffix,
+    with_suffix,
+)
 
 TABLE_CONFIG = "iceberg.table"
 _NAME: Columns = (("name", "text"),)
@@ -176,8 +185,8 @@ async def _reserve_tables(tx: Transaction, row: TopicRow) -> None:
         candidates = [declared_table(declared)]
     else:
         table = default_table(row.name)
-        candidates = [table] if not is_reserved(table) else []
-        candidates += [with_suffix(table, row.topic_id), f"{table}_{row.topic_id.hex}"]
+        candidates = [table] if not is_reserved(table) and not is_too_long(table) else []
+        candidates += [with_suffix(table, row.topic_id), with_long_suffix(table, row.topic_id)]
     for table in candidates:
         wanted = [(fold(name), kind, name) for kind, name in tables_of(table).items()]
         taken = await tx.fetch_rows(

@@ -57,6 +57,10 @@ Expiry here is metadata only: manifests and replaced data files of expired snaps
 maintenance sweeps what no snapshot references."""
 
 
+RESET = "set the topic's iceberg.mode to disabled and then back"
+"""How a person lets go of what is known of a topic's tables."""
+
+
 class CatalogPort(Protocol):
     """What is used of a catalog."""
 
@@ -200,7 +204,7 @@ class TableCommitter:
         try:
             table = self._catalog.load_table(self._identifier)
         except NoSuchTableError:
-            message = f"{self.name} was dropped or renamed; rename it back, or reset the export to begin a new table"
+            message = f"{self.name} was dropped or renamed; rename it back, or {RESET} to begin a new table"
             raise TableRefused(Refusal.DROPPED, message) from None
         except Exception as error:
             raise CatalogDown(f"{self.name} can't be read: {error}") from error
@@ -242,7 +246,7 @@ class TableCommitter:
     def _checked(self, table: Table) -> TableState:
         metadata = table.metadata
         if metadata.table_uuid != self._table_uuid:
-            message = f"{self.name} was dropped and created anew by someone else; drop it, or set iceberg.table to another name"
+            message = f"{self.name} was dropped and created anew by someone else; rename it away, and {RESET} to begin a new one"
             raise TableRefused(Refusal.RECREATED, message)
         if metadata.properties.get(TOPIC_ID) != str(self._topic_id):
             message = f"{self.name} belongs to topic id {metadata.properties.get(TOPIC_ID)}, not to {self._topic_id}"
@@ -269,9 +273,7 @@ class TableCommitter:
             raise TableRefused(Refusal.ROLLED_BACK, message)
         words = goes_back(self._floor, mark.offsets)
         if words:
-            message = (
-                f"{self.name} is behind what was committed to it ({words}): was the catalog restored? Reset the export"
-            )
+            message = f"{self.name} is behind what was committed to it ({words}): was the catalog restored? Then {RESET} to go on from there"
             raise TableRefused(Refusal.ROLLED_BACK, message)
 
     def _staged(self, state: TableState, change: Change, mark: Watermark) -> tuple[TableUpdate, ...]:

@@ -6,8 +6,10 @@ footer; its name is never used twice. Files are written row group by row group, 
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from decimal import Decimal
 from types import TracebackType
 from typing import Any
 
@@ -30,7 +32,8 @@ from pyiceberg.typedef import Record
 from lakehouse.schema_for import file_schema
 from lakehouse.write_parquet import align, open_writer
 
-PartitionValue = tuple[int | str | None, ...]
+PartitionValue = tuple[int | float | str | bytes | Decimal | None, ...]
+"""As a manifest stores them: dates as days, times and timestamps as microseconds, uuids as bytes."""
 
 _UNIT_US = {DayTransform: 86_400_000_000, HourTransform: 3_600_000_000}
 
@@ -47,12 +50,18 @@ class WrittenFile:
 
     def facts(self) -> dict[str, Any]:
         """As JSON for the ledger."""
-        return {"path": self.path, "bytes": self.bytes, "rows": self.rows, "partition": list(self.partition)}
+        return {
+            "path": self.path,
+            "bytes": self.bytes,
+            "rows": self.rows,
+            "partition": [_to_json(value) for value in self.partition],
+        }
 
     @classmethod
     def from_facts(cls, facts: Mapping[str, Any]) -> WrittenFile:
         """The inverse of `facts`; the footer is read again when it is needed."""
-        return cls(facts["path"], facts["bytes"], facts["rows"], tuple(facts["partition"]))
+        partition = tuple(_of_json(value) for value in facts["partition"])
+        return cls(facts["path"], facts["bytes"], facts["rows"], partition)
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,9 +75,11 @@ class _OpenFile:
 
     def close(self) -> int:
         """Close, durably; answers the bytes written."""
-        self.writer.close()
-        size: int = self.stream.tell()
-        self.stream.close()
+        try:
+            self.writer.close()
+            size: int = self.stream.tell()
+        finally:
+            self.stream.close()
         return size
 
 
@@ -93,9 +104,11 @@ class FileWriter:
 
     def close(self) -> None:
         """Close what was not finished; those files stay orphans."""
-        for file in self._open.values():
-            file.close()
-        self._open.clear()
+        open_files, self._open = list(self._open.values()), {}
+        for file in open_files:
+            # They stay orphans whatever comes of it; on a full disk even closing fails, and must not hide why.
+            with contextlib.suppress(OSError, pa.ArrowException):
+                file.close()
 
     def write(self, rows: pa.Table) -> None:
         """Add rows; the caller has asked `room_for`."""
@@ -189,7 +202,7 @@ def partition_values(rows: pa.Table, schema: Schema, part: PartitionField) -> pa
     column = rows[schema.find_column_name(part.source_id)]
     transform = part.transform
     if isinstance(transform, IdentityTransform):
-        return column
+        return _stored(column)
     if isinstance(transform, (DayTransform, HourTransform)):
         micros = pc.cast(column, pa.int64()) if pa.types.is_timestamp(column.type) else _date_micros(column)
         return pc.cast(_floor_divide(micros, _UNIT_US[type(transform)]), pa.int32())
@@ -200,6 +213,27 @@ def partition_values(rows: pa.Table, schema: Schema, part: PartitionField) -> pa
         return pc.cast(pc.add(pc.multiply(years, 12), pc.subtract(pc.month(column), 1)), pa.int32())
     arrow = transform.pyarrow_transform(schema.find_type(part.source_id))
     return arrow(column)
+
+
+def _stored(column: pa.ChunkedArray) -> pa.ChunkedArray:
+    """Moments as the whole numbers they are stored as; other columns as they are."""
+    if pa.types.is_date(column.type):
+        return pc.cast(column, pa.int32())
+    if pa.types.is_timestamp(column.type) or pa.types.is_time(column.type):
+        return pc.cast(column, pa.int64())
+    return column
+
+
+def _to_json(value: Any) -> Any:
+    if isinstance(value, bytes):
+        return {"bytes": value.hex()}
+    return {"decimal": str(value)} if isinstance(value, Decimal) else value
+
+
+def _of_json(value: Any) -> Any:
+    if not isinstance(value, dict):
+        return value
+    return bytes.fromhex(value["bytes"]) if "bytes" in value else Decimal(value["decimal"])
 
 
 def _date_micros(column: pa.ChunkedArray) -> pa.ChunkedArray:

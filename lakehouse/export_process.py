@@ -32,12 +32,14 @@ from catalog.leases import LeaseStore
 from catalog.open import open_database
 from catalog.topics import TopicStore
 from lakehouse.export_state import STATE_FILE_VARIABLE, state_of, write_state
-from lakehouse.export_topic import ExportWorld
+from lakehouse.export_world import ExportWorld
 from lakehouse.exporter import Exporter
 from lakehouse.log_slice import LogReader, SliceLimits
 from schemas.settings import Settings
 
 EXIT_ORPHANED = 3
+HOLDER_VARIABLE = "NEVE_EXPORT_HOLDER"
+"""Name in leases of all the children of one supervisor, which runs one at a time; one of its own when unset."""
 STATE_INTERVAL_S = 1.0
 CLUSTER_WAIT_S = 0.2
 
@@ -77,7 +79,9 @@ async def run(settings: Settings, stop: asyncio.Event, checkpoint: Callable[[str
                 blocking=blocking,
                 checkpoint=checkpoint,
             )
-            exporter = Exporter(world, TopicStore(database), LeaseStore(database), f"export-{rng.getrandbits(64):016x}")
+            named = os.environ.get(HOLDER_VARIABLE)
+            holder = named or f"export-{rng.getrandbits(64):016x}"
+            exporter = Exporter(world, TopicStore(database), LeaseStore(database), holder, resume=bool(named))
             telling = asyncio.create_task(_tell(exporter, clock))
             try:
                 await exporter.run(stop)

@@ -13,15 +13,18 @@ from typing import Any
 from uuid import UUID
 
 from pyiceberg.catalog import Catalog
+from pyiceberg.manifest import DataFile
 from pyiceberg.partitioning import PARTITION_FIELD_ID_START, UNPARTITIONED_PARTITION_SPEC, PartitionField, PartitionSpec
 from pyiceberg.schema import Schema
 from pyiceberg.transforms import parse_transform
+from pyiceberg.types import UUIDType
 
 from catalog.exports import ExportStatus, ExportStore, LedgerFile
 from catalog.leases import Lease
 from lakehouse.commit import CatalogDown, TableCommitter, TableState
+from lakehouse.data_files import WrittenFile
 from lakehouse.export_plan import PlanError, RowKind, TableKind, TopicPlan
-from lakehouse.ledger_recovery import recover
+from lakehouse.ledger_recovery import ledger_files, recover
 from lakehouse.open_table import TableSpec, open_table
 from lakehouse.schema_for import dead_letter_schema, table_schema
 
@@ -40,6 +43,10 @@ class OpenTable:
     skipped: dict[int, int] = field(default_factory=dict)
     """Partition -> offset below which nothing is left to take although the watermark lies lower (dead letters)."""
     waiting: list[LedgerFile] = field(default_factory=list)
+    footers: dict[str, WrittenFile] = field(default_factory=dict)
+    """Path -> data file with its footer, for those that were written since this was opened."""
+    removed: list[DataFile] = field(default_factory=list)
+    """Data files that what waits replaces (latest tables)."""
     committed_ms: int | None = None
 
     @property
@@ -85,6 +92,7 @@ class TableMaker:
             partition_spec(partition_by, schema),
             start,
             rows,
+            () if kind == "dlq" else self.plan.columns or (),
             self.plan.created_ms,
         )
         uuid = UUID(known.table_uuid) if known is not None and known.table_uuid else None
@@ -123,13 +131,39 @@ class TableMaker:
             await self.exports.mark_abandoned(found.given_up, batch_id, name, epoch)
         opened.waiting = list(found.waiting)
         opened.ends = dict(found.ends)
+        await self._catch_up(opened)
+
+    async def _catch_up(self, opened: OpenTable) -> None:
+        """A commit of an earlier holder may land after its files were given up: then the ledger ends before the watermark.
+
+        The ranges in between are entered as found in the table, so that the ledger goes on without a gap.
+        """
+        topic, name, epoch = self.plan.topic, self.lease.name, self.lease.epoch
+        mark = opened.state.watermark
+        ends = await self.exports.ends(topic, opened.kind)
+        found = {shard: next_ for shard, next_ in mark.offsets.items() if ends.get(shard, next_) < next_}
+        if not found:
+            return
+        rows = ledger_files(
+            topic=topic,
+            kind=opened.kind,
+            chunk_id=f"found-{mark.batch_id}",
+            positions=ends,
+            ends=found,
+            checksums={},
+            files=[],
+            replaced=[],
+        )
+        entered = await self.exports.add_all(rows, name, epoch)
+        await self.exports.mark_committed([one.id for one in entered], mark.batch_id, name, epoch)
 
 
 def partition_spec(partition_by: str, schema: Schema) -> PartitionSpec:
     """`iceberg.partition.by` (fields by comma, checked when it was set) as a spec. Raises PlanError for unknown columns."""
     if not partition_by.strip():
         return UNPARTITIONED_PARTITION_SPEC
-    fields = []
+    fields: list[PartitionField] = []
+    labels: set[str] = set()
     for index, text in enumerate(_fields(partition_by)):
         name, _, inner = text.partition("(")
         arguments = [part.strip() for part in inner.rstrip(")").split(",")] if inner else []
@@ -139,6 +173,13 @@ def partition_spec(partition_by: str, schema: Schema) -> PartitionSpec:
             raise PlanError(f"iceberg.partition.by names the column {column!r}, which the table has not")
         transform = f"{name}[{arguments[0]}]" if len(arguments) == 2 else name if inner else "identity"
         label = found.name if transform == "identity" else f"{found.name}_{name}"
+        if label in labels:
+            raise PlanError(f"iceberg.partition.by asks for {name} of {column} twice")
+        if transform != "identity" and label.casefold() in {one.name.casefold() for one in schema.fields}:
+            raise PlanError(
+                f"iceberg.partition.by: {text} would be called {label}, as a column is: rename it with 'as'"
+            )
+        labels.add(label)
         made = PartitionField(
             source_id=found.field_id,
             field_id=PARTITION_FIELD_ID_START + index,
@@ -147,6 +188,9 @@ def partition_spec(partition_by: str, schema: Schema) -> PartitionSpec:
         )
         if not made.transform.can_transform(found.field_type):
             raise PlanError(f"iceberg.partition.by: {name} can't be taken of {column}, which is {found.field_type}")
+        if isinstance(found.field_type, UUIDType):
+            # DuckDB 1.5 looks into the wrong bucket, pyiceberg 0.12 into the wrong partition: both find nothing.
+            raise PlanError(f"iceberg.partition.by: engines prune wrongly by {column}, a uuid; use another column")
         fields.append(made)
     return PartitionSpec(*fields)
 

@@ -2,7 +2,8 @@
 
 Topics whose first waiting record is oldest go first. A topic that fails is said to be Degraded and opened anew after a
 growing pause; the others go on. Invariant owned here: a topic is worked on only while its lease is held, and a lease that
-was lost stops its topic before the next write.
+was lost stops its topic before the next write; whatever goes wrong with one topic, also what nobody foresaw, is
+said in that topic's status and never stops the others.
 """
 
 from __future__ import annotations
@@ -20,22 +21,18 @@ from catalog.exports import ExportStatus
 from catalog.extents import Watermarks
 from catalog.leases import Lease, LeaseLost, LeaseStore
 from catalog.topics import TopicRow, TopicStore
-from lakehouse.commit import CatalogDown, CommitterFenced
+from lakehouse.commit import CatalogDown, CommitterFenced, TableRefused
 from lakehouse.decode import CorruptRun
 from lakehouse.export_chunk import InvalidRecord
 from lakehouse.export_plan import PlanError, TableKind, TopicPlan, is_excluded, plan_topic
-from lakehouse.export_topic import (
-    CONFIG_ISSUE,
-    DEGRADED,
-    PAUSED,
-    ExportWorld,
-    Reopen,
-    TableFacts,
-    TopicExporter,
-)
+from lakehouse.export_topic import Reopen, TopicExporter
+from lakehouse.export_world import CONFIG_ISSUE, DEGRADED, PAUSED, ExportWorld, TableFacts
 from lakehouse.log_slice import LogGap
+from schemas.topic_config import value_of
 
 RETRY_FIRST_MS = 500
+REOPENED_AT_ONCE_MAX = 2
+"""Times in a row that a topic is opened anew without a pause: somebody else's commit needs one."""
 
 log = structlog.get_logger()
 
@@ -46,27 +43,39 @@ class Mirrored:
 
     row: TopicRow
     plan: TopicPlan
+    lease: Lease | None = None
     exporter: TopicExporter | None = None
+    """Open while the lease is held, and nothing was found to be otherwise than believed."""
     lost: bool = False
     retry_at_ms: int = 0
     failures: int = 0
+    """Failures and reopenings since the last commit."""
     facts: dict[TableKind, TableFacts] = field(default_factory=dict)
 
 
 @dataclass(slots=True)
 class Exporter:
-    """Exports until told to stop. `holder` names this process in leases."""
+    """Exports until told to stop.
+
+    `holder` names this process in leases. With `resume` it is the name of all processes of one supervisor, which runs one
+    at a time: leases of the one before, which was killed, are taken over at once.
+    """
 
     world: ExportWorld
     topics: TopicStore
     leases: LeaseStore
     holder: str
+    resume: bool = False
+    stop: asyncio.Event = field(default_factory=asyncio.Event)
     mirrored: dict[int, Mirrored] = field(default_factory=dict)
     _seen: dict[int, int] = field(default_factory=dict)
     """Topic -> number of its last change that was looked at."""
+    _changed: int = 0
+    """Number of the last change up to which all topics were looked at."""
 
     async def run(self, stop: asyncio.Event) -> None:
         """Work until `stop` is set; then give the leases back. A chunk that is under way is finished."""
+        self.stop = stop
         renewing = asyncio.create_task(self._renew())
         try:
             while not stop.is_set():
@@ -87,6 +96,8 @@ class Exporter:
             return False
         more = False
         for one in sorted(self.mirrored.values(), key=_urgency):
+            if self.stop.is_set():
+                break
             if self.world.clock.now_ms() >= one.retry_at_ms:
                 more = await self._step(one, highs.get(one.row.topic, {}), now_db_ms) or more
         return more
@@ -98,27 +109,32 @@ class Exporter:
         self.mirrored.clear()
 
     async def _refresh(self) -> None:
-        """Live topics that shall be mirrored; gone or changed ones are let go of."""
-        rows = {row.topic: row for row in await self.topics.all()}
-        for topic in [topic for topic in self.mirrored if topic not in rows]:
-            await self._let_go(self.mirrored.pop(topic), release=True)
-        for topic, row in rows.items():
-            if self._seen.get(topic) == row.changed:
-                continue
+        """Look at what changed: topics that shall be mirrored are taken up; gone or changed ones are let go of first."""
+        settled = True
+        for row in await self.topics.changed_since(self._changed):
+            if self._seen.get(row.topic) != row.changed:
+                settled = await self._take_up(row) and settled
+            if settled:
+                self._changed = row.changed
+                self._seen.pop(row.topic, None)
+
+    async def _take_up(self, row: TopicRow) -> bool:
+        """One new or changed topic; False where it has to be looked at again."""
+        if row.topic in self.mirrored:
+            await self._let_go(self.mirrored.pop(row.topic), release=True)
+        if row.deleted_ms is None and not is_excluded(self.world.settings.iceberg_exclude, row.name):
             plan = await self._plan(row)
-            if topic in self.mirrored:
-                await self._let_go(self.mirrored.pop(topic), release=True)
             if plan is not None:
-                self.mirrored[topic] = Mirrored(row, plan)
-            self._seen[topic] = row.changed
-        self._seen = {topic: changed for topic, changed in self._seen.items() if topic in rows}
+                self.mirrored[row.topic] = Mirrored(row, plan)
+            elif value_of("iceberg.mode", row.config) == "disabled" and not await self._forget(row):
+                return False
+        self._seen[row.topic] = row.changed
+        return True
 
     async def _plan(self, row: TopicRow) -> TopicPlan | None:
-        if is_excluded(self.world.settings.iceberg_exclude, row.name):
-            return None
         tables = await self.topics.tables(row.topic)
         try:
-            plan = plan_topic(
+            return plan_topic(
                 topic=row.topic,
                 topic_id=row.topic_id,
                 name=row.name,
@@ -130,9 +146,6 @@ class Exporter:
         except PlanError as error:
             await self._say_bad(row, tables, str(error))
             return None
-        if plan is None:
-            await self._forget(row)
-        return plan
 
     async def _say_bad(self, row: TopicRow, tables: Mapping[str, str], message: str) -> None:
         """Settings that can't be carried out, said once per change."""
@@ -140,17 +153,21 @@ class Exporter:
         said = statuses[0] if statuses else ExportStatus(row.topic, "main", tables["main"], None, "", "", {}, None)
         await self.world.exports.put_status(replace(said, status=CONFIG_ISSUE, message=message))
 
-    async def _forget(self, row: TopicRow) -> None:
-        """`iceberg.mode=disabled`: what is known of the tables is dropped, so that enabling it again begins from them."""
+    async def _forget(self, row: TopicRow) -> bool:
+        """`iceberg.mode=disabled`: what is known of the tables is dropped, so that enabling it again begins from them.
+
+        False where another exporter still holds the topic.
+        """
         statuses = await self.world.exports.statuses(row.topic)
         if not statuses:
-            return
+            return True
         lease = await self._acquire(row.topic)
         if lease is None:
-            return
+            return False
         for one in statuses:
             await self.world.exports.forget(row.topic, one.kind, lease.name, lease.epoch)
         await self.leases.release(lease)
+        return True
 
     async def _watermarks(self) -> tuple[int, dict[int, dict[int, int]]]:
         """(database time before, topic -> partition -> high watermark), in one query for all topics."""
@@ -165,56 +182,71 @@ class Exporter:
     async def _step(self, one: Mirrored, highs: Mapping[int, int], now_db_ms: int) -> bool:
         try:
             if one.lost:
-                await self._let_go(one, release=False)
-            if one.exporter is None and not await self._begin(one):
+                raise LeaseLost("the lease ran out")
+            if not await self._begin(one):
                 return False
             assert one.exporter is not None
             more = await one.exporter.step(highs, now_db_ms)
-            one.failures = 0
+            if one.exporter.commits:
+                one.failures = 0
             return more
         except Reopen as error:
-            log.info("reading the tables again", topic=one.row.name, reason=str(error))
-            if one.exporter is not None:
-                lease, one.exporter = one.exporter.lease, None
-                await self._open(one, lease)
-            return True
+            return self._reopen(one, str(error))
         except (CommitterFenced, LeaseLost) as error:
             log.info("another exporter took over", topic=one.row.name, reason=str(error))
             await self._let_go(one, release=False)
+            one.facts.clear()
             one.retry_at_ms = self.world.clock.now_ms() + self.world.settings.export_lease_ms // 3
+        except (TableRefused, PlanError) as error:
+            await self._failed(one, CONFIG_ISSUE, str(error))
         except InvalidRecord as error:
             await self._failed(one, PAUSED, f"{error}; fix it at its producer, or set iceberg.invalid to dlq or drop")
         except (CatalogDown, CorruptRun, LogGap, ObjectStoreError, DatabaseError, OSError, pa.ArrowException) as error:
             await self._failed(one, DEGRADED, f"{error}; trying again")
         except ExceptionGroup as group:
             await self._failed(one, DEGRADED, f"{group.exceptions[0]}; trying again")
+        except Exception as error:
+            # A fault of ours, or something nobody foresaw: this topic stands, the others must not.
+            log.exception("the export of a topic failed unexpectedly", topic=one.row.name)
+            words = f"unexpected {type(error).__name__}: {error}; the exporter's log has more; trying again"
+            await self._failed(one, DEGRADED, words)
         return False
 
     async def _begin(self, one: Mirrored) -> bool:
-        """Take the topic's lease and open its tables; False while another exporter has it."""
-        lease = await self._acquire(one.row.topic)
-        if lease is None:
-            one.retry_at_ms = self.world.clock.now_ms() + self.world.settings.export_lease_ms // 3
-            return False
-        one.lost = False
-        await self._open(one, lease)
+        """Take the topic's lease and open its tables where that isn't done; False while another exporter has it."""
+        if one.lease is None:
+            lease = await self._acquire(one.row.topic)
+            if lease is None:
+                one.retry_at_ms = self.world.clock.now_ms() + self.world.settings.export_lease_ms // 3
+                return False
+            one.lease, one.lost = lease, False
+        if one.exporter is None or one.exporter.looks_again(self.world.clock.now_ms()):
+            one.exporter = TopicExporter(self.world, one.plan, one.lease, facts=one.facts)
+            await one.exporter.open()
         return True
 
-    async def _open(self, one: Mirrored, lease: Lease) -> None:
-        exporter = TopicExporter(self.world, one.plan, lease, facts=one.facts)
-        one.exporter = exporter
-        await exporter.open()
+    def _reopen(self, one: Mirrored, reason: str) -> bool:
+        """Under the same lease; at once at first, and with growing pauses while no commit comes of it."""
+        log.info("reading the tables again", topic=one.row.name, reason=reason)
+        one.exporter = None
+        one.failures += 1
+        if one.failures <= REOPENED_AT_ONCE_MAX:
+            return True
+        one.retry_at_ms = self.world.clock.now_ms() + self._pause_ms(one.failures - REOPENED_AT_ONCE_MAX - 1)
+        return False
+
+    def _pause_ms(self, failures: int) -> int:
+        return min(self.world.settings.export_retry_max_ms, int(RETRY_FIRST_MS * 2 ** min(failures, 16)))
 
     async def _acquire(self, topic: int) -> Lease | None:
-        return await self.leases.acquire(f"export/{topic}", self.holder, self.world.settings.export_lease_ms)
+        lease_ms = self.world.settings.export_lease_ms
+        return await self.leases.acquire(f"export/{topic}", self.holder, lease_ms, resume=self.resume)
 
     async def _failed(self, one: Mirrored, status: str, message: str) -> None:
         """Say what is wrong, and try again later from the tables' own watermarks."""
         log.warning("export failed", topic=one.row.name, status=status, message=message)
-        settings = self.world.settings
-        pause_ms = min(settings.export_retry_max_ms, RETRY_FIRST_MS * 2 ** min(one.failures, 16))
+        one.retry_at_ms = self.world.clock.now_ms() + self._pause_ms(one.failures)
         one.failures += 1
-        one.retry_at_ms = self.world.clock.now_ms() + pause_ms
         try:
             if one.exporter is not None:
                 await one.exporter.say_all(status, message)
@@ -223,28 +255,32 @@ class Exporter:
         await self._let_go(one, release=True)
 
     async def _let_go(self, one: Mirrored, *, release: bool) -> None:
-        exporter, one.exporter, one.lost = one.exporter, None, False
-        if exporter is None or not release:
+        lease, one.lease, one.exporter, one.lost = one.lease, None, None, False
+        if lease is None or not release:
             return
         try:
-            await self.leases.release(exporter.lease)
+            await self.leases.release(lease)
         except DatabaseError as error:
             log.warning("a lease can't be given back, it runs out by itself", topic=one.row.name, error=str(error))
 
     async def _renew(self) -> None:
-        """Prolong every lease held at a third of its time."""
-        lease_ms = self.world.settings.export_lease_ms
+        """Prolong every lease held at a third of its time, all in one transaction."""
         while True:
-            await asyncio.sleep(lease_ms / 3000)
-            for one in list(self.mirrored.values()):
-                if one.exporter is None or one.lost:
-                    continue
-                try:
-                    one.exporter.lease = await self.leases.renew(one.exporter.lease, lease_ms)
-                except LeaseLost:
-                    one.lost = True
-                except DatabaseError as error:
-                    log.warning("a lease can't be renewed now", topic=one.row.name, error=str(error))
+            await asyncio.sleep(self.world.settings.export_lease_ms / 3000)
+            try:
+                await self.renew()
+            except DatabaseError as error:
+                log.warning("leases can't be renewed now", error=str(error))
+
+    async def renew(self) -> None:
+        """Prolong every lease held, and mark the topics whose lease is gone. Raises DatabaseError."""
+        asked = [(one, one.lease) for one in self.mirrored.values() if one.lease is not None and not one.lost]
+        renewed = await self.leases.renew_all([lease for _, lease in asked], self.world.settings.export_lease_ms)
+        for one, lease in asked:
+            # The topic may have been let go of meanwhile, or taken under a newer lease.
+            if one.lease is lease:
+                one.lease = renewed.get(lease.name, lease)
+                one.lost = lease.name not in renewed
 
 
 def _urgency(one: Mirrored) -> tuple[int, int]:

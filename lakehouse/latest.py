@@ -11,7 +11,8 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-TOMBSTONE = "_tombstone"
+TOMBSTONE = "_kafka_tombstone"
+"""In memory only; a declared column can't have this name."""
 _KEYS = ["_kafka_partition", "_kafka_key"]
 
 

@@ -7,7 +7,7 @@ existed is not made anew behind its owner's back.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from uuid import UUID
 
@@ -17,8 +17,9 @@ from pyiceberg.partitioning import UNPARTITIONED_PARTITION_SPEC, PartitionSpec
 from pyiceberg.schema import Schema
 from pyiceberg.table import Table
 
-from lakehouse.commit import CatalogDown, Refusal, TableRefused
-from lakehouse.watermark import KIND, OFFSETS_START, ROWS, TOPIC_ID, Watermark, offsets_text, ownership
+from lakehouse.commit import RESET, CatalogDown, Refusal, TableRefused
+from lakehouse.watermark import COLUMNS, KIND, OFFSETS_START, ROWS, TOPIC_ID, Watermark, offsets_text, ownership
+from schemas.columns import Column, declaration_of
 
 TABLE_PROPERTIES: Mapping[str, str] = {
     "commit.manifest-merge.enabled": "true",
@@ -49,6 +50,8 @@ class TableSpec:
     """Partition -> first offset wanted."""
     rows: str = "append"
     """append or latest."""
+    columns: Sequence[Column] = ()
+    """Declared columns of the values; none in raw mode."""
     started_ms: int = 0
     """Time up to which a table without rows is complete."""
 
@@ -69,9 +72,7 @@ def open_table(catalog: Catalog, spec: TableSpec, known_uuid: UUID | None, wareh
         table = _load(catalog, spec)
         if table is None:
             if known_uuid is not None:
-                message = (
-                    f"{spec.dotted} was dropped or renamed; rename it back, or reset the export to begin a new table"
-                )
+                message = f"{spec.dotted} was dropped or renamed; rename it back, or {RESET} to begin a new table"
                 raise TableRefused(Refusal.DROPPED, message)
             table = _create(catalog, spec, warehouse)
     except TableRefused:
@@ -102,6 +103,8 @@ def _create(catalog: Catalog, spec: TableSpec, warehouse: str) -> Table:
         **start.properties(),
         OFFSETS_START: offsets_text(spec.start),
     }
+    if spec.columns:
+        properties[COLUMNS] = declaration_of(spec.columns)
     # The topic id in the path keeps the files of a recreated topic's table apart from the old one's.
     location = f"{warehouse}/{spec.namespace}/{spec.name}-{spec.topic_id.hex[:12]}"
     try:
@@ -118,19 +121,19 @@ def _create(catalog: Catalog, spec: TableSpec, warehouse: str) -> Table:
 
 def _must_be_ours(table: Table, spec: TableSpec, known_uuid: UUID | None) -> None:
     if known_uuid is not None and table.metadata.table_uuid != known_uuid:
-        message = (
-            f"{spec.dotted} was dropped and created anew by someone else; drop it, or set iceberg.table to another name"
-        )
+        message = f"{spec.dotted} was dropped and created anew by someone else; rename it away, and {RESET} to begin a new one"
         raise TableRefused(Refusal.RECREATED, message)
     owner, kind = table.properties.get(TOPIC_ID), table.properties.get(KIND)
     rows = table.properties.get(ROWS)
     if (owner, kind) == (str(spec.topic_id), spec.kind) and rows != spec.rows:
         message = (
             f"{spec.dotted} is a table of kind {rows} and the topic's settings ask for {spec.rows}: "
-            f"set iceberg.kind={rows}, or drop the table to have it made anew"
+            f"set iceberg.kind={rows}, or drop the table and {RESET} to have it made anew"
         )
         raise TableRefused(Refusal.FOREIGN, message)
     if owner != str(spec.topic_id) or kind != spec.kind:
         whose = f"belongs to topic id {owner} as {kind}" if owner else "was made by someone else"
-        message = f"{spec.dotted} exists and {whose}; drop or rename it, or set iceberg.table to another name"
+        message = (
+            f"{spec.dotted} exists and {whose}; drop or rename it, or recreate the topic with another iceberg.table"
+        )
         raise TableRefused(Refusal.FOREIGN, message)

@@ -24,6 +24,8 @@ ROWS = "neve.rows"
 """`append`: every record; `latest`: the current one of each (partition, key)."""
 OFFSETS_START = "neve.offsets-start"
 """Where the table begins: partition -> first offset that was ever wanted in it (`iceberg.start`)."""
+COLUMNS = "neve.columns"
+"""`iceberg.columns` as the table was made with it; absent in raw mode. `neve verify` reads records by it."""
 LAYOUT = "neve.layout-version"
 
 

@@ -27,6 +27,7 @@ from schemas.settings import Settings
 
 COMMAND = (sys.executable, "-m", "lakehouse.export_process")
 STATE_FILE_VARIABLE = "NEVE_EXPORT_STATE_FILE"
+HOLDER_VARIABLE = "NEVE_EXPORT_HOLDER"
 BACKOFF_FIRST_S = 0.5
 BACKOFF_MAX_S = 30.0
 STEADY_S = 30.0
@@ -46,6 +47,9 @@ class ExportSupervisor:
         self._task: asyncio.Task[None] | None = None
         self._child: asyncio.subprocess.Process | None = None
         self._stopping = False
+        # One name for all children, of which one lives at a time: the next takes over the leases of one that was killed
+        # without waiting for them to run out. A new agent process is a new name, and waits.
+        self._holder = f"export-{os.urandom(8).hex()}"
         self.restarts = 0
 
     @property
@@ -92,6 +96,7 @@ class ExportSupervisor:
     async def _spawn(self) -> None:
         environment = os.environ | as_environment(self._settings)
         environment |= {"PYTHONSAFEPATH": "1", STATE_FILE_VARIABLE: str(self._state_file)}
+        environment[HOLDER_VARIABLE] = self._holder
         # Few malloc arenas: with one per thread, freed memory of decoding stays with the process.
         environment.setdefault("MALLOC_ARENA_MAX", "2")
         self._child = await asyncio.create_subprocess_exec(

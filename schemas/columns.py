@@ -102,6 +102,18 @@ def parse_columns(declaration: str) -> tuple[Column, ...]:
     return tuple(columns)
 
 
+def declaration_of(columns: Sequence[Column]) -> str:
+    """The inverse of `parse_columns`, with every name in quotes and told."""
+    return ", ".join(
+        f"{'.'.join(_quoted(part) for part in column.path)} {column.type} as {_quoted(column.name)}"
+        for column in columns
+    )
+
+
+def _quoted(name: str) -> str:
+    return '"' + name.replace('"', '""') + '"'
+
+
 def is_reserved(name: str) -> bool:
     """True where a value column can't have this name (compared case-folded)."""
     folded = name.casefold()

@@ -11,6 +11,8 @@ from uuid import UUID
 
 NAMESPACE = "topics"
 TOPIC_NAME_MAX = 249
+TABLE_NAME_MAX = 190
+"""Characters of each level of a table's name: with its suffixes it fits a folder's name and the catalog's columns (255)."""
 RESERVED_TABLES = frozenset(
     [
         "all_data_files",
@@ -67,7 +69,15 @@ def declared_table(value: str) -> str:
     name = value if "." in value else f"{NAMESPACE}.{value}"
     if is_reserved(name):
         raise InvalidName(f"table name {value!r} is kept by Iceberg for a metadata table")
+    if is_too_long(name):
+        raise InvalidName(f"a table name has at most {TABLE_NAME_MAX} characters, and so has its namespace")
     return name
+
+
+def is_too_long(table: str) -> bool:
+    """True where the name, or its namespace, can't be kept."""
+    namespace, _, name = table.rpartition(".")
+    return max(len(namespace), len(name)) > TABLE_NAME_MAX
 
 
 def is_reserved(table: str) -> bool:
@@ -76,8 +86,18 @@ def is_reserved(table: str) -> bool:
 
 
 def with_suffix(table: str, topic_id: UUID) -> str:
-    """A table name made unique by the topic's id."""
-    return f"{table}_{topic_id.hex[:8]}"
+    """A table name made unique by part of the topic's id, cut where it is too long."""
+    return _suffixed(table, topic_id.hex[:8])
+
+
+def with_long_suffix(table: str, topic_id: UUID) -> str:
+    """The same with the whole id: unique for certain."""
+    return _suffixed(table, topic_id.hex)
+
+
+def _suffixed(table: str, suffix: str) -> str:
+    namespace, _, name = table.rpartition(".")
+    return f"{namespace}.{name[: TABLE_NAME_MAX - len(suffix) - 1]}_{suffix}"
 
 
 def tables_of(table: str) -> dict[str, str]:

@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 from schemas.columns import parse_columns
 
 _PARTITION_FIELD = re.compile(
-    r"^(?:[A-Za-z_]\w*|(?:year|month|day|hour)\([A-Za-z_]\w*\)|(?:bucket|truncate)\(\d{1,9}\s*,\s*[A-Za-z_]\w*\))$",
+    r"^(?:[A-Za-z_]\w*|(?:year|month|day|hour)\([A-Za-z_]\w*\)|(?:bucket|truncate)\([1-9]\d{0,8}\s*,\s*[A-Za-z_]\w*\))$",
     re.ASCII,
 )
 _MILLISECONDS = re.compile(r"^\d{1,18}$", re.ASCII)
@@ -25,7 +25,7 @@ def check_partition_by(value: str) -> None:
         if not _PARTITION_FIELD.match(field.strip()):
             raise ValueError(
                 f"{field.strip()!r} is no partition field: want column, year(column), month(column), day(column), "
-                "hour(column), bucket(n, column) or truncate(n, column)"
+                "hour(column), bucket(n, column) or truncate(n, column) with n from 1 on"
             )
 
 

@@ -28,7 +28,7 @@ from catalog.leases import LeaseStore
 from catalog.open import open_database
 from catalog.sequence import BatchFacts, ObjectFacts
 from catalog.topics import TopicRow, TopicStore
-from lakehouse.export_topic import ExportWorld
+from lakehouse.export_world import ExportWorld
 from lakehouse.exporter import Exporter
 from lakehouse.log_slice import LogReader, SliceLimits
 from schemas.kafka.batch import read_header

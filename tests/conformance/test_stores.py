@@ -183,6 +183,32 @@ async def test_leases_have_one_holder_and_growing_epochs(migrated: OpenDatabase)
     assert await leases.acquire("job", "heir", LONG_MS) is not None
 
 
+async def test_many_leases_are_renewed_at_once_and_lost_ones_are_told(migrated: OpenDatabase) -> None:
+    leases, other = LeaseStore(migrated.db), LeaseStore(await migrated.another())
+    held = [lease for name in "abc" if (lease := await leases.acquire(name, "me", LONG_MS)) is not None]
+    await leases.release(held[1])
+    thief = await other.acquire("b", "thief", LONG_MS)
+    assert thief is not None
+    renewed = await leases.renew_all(held, 2 * LONG_MS)
+    assert {name: lease.epoch for name, lease in renewed.items()} == {"a": 1, "c": 1}
+    assert renewed["a"].lease_until_ms > held[0].lease_until_ms
+    assert (await other.renew_all([thief], LONG_MS)).keys() == {"b"}
+    assert await leases.renew_all([], LONG_MS) == {}
+
+
+async def test_a_holder_known_to_be_dead_is_followed_at_once_under_a_new_epoch(migrated: OpenDatabase) -> None:
+    leases, other = LeaseStore(migrated.db), LeaseStore(await migrated.another())
+    dead = await leases.acquire("job", "child", LONG_MS)
+    assert dead is not None
+    assert await other.acquire("job", "stranger", LONG_MS, resume=True) is None
+    assert await other.acquire("job", "child", LONG_MS) is None
+    following = await other.acquire("job", "child", LONG_MS, resume=True)
+    assert following is not None
+    assert following.epoch == dead.epoch + 1
+    with pytest.raises(LeaseLost):  # had it lived, it would be fenced
+        await leases.renew(dead, LONG_MS)
+
+
 async def test_the_cluster_id_is_whoever_was_first(migrated: OpenDatabase) -> None:
     clusters = [ClusterStore(migrated.db), ClusterStore(await migrated.another())]
     assert await clusters[0].get() is None

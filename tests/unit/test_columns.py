@@ -8,7 +8,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from schemas.columns import SIMPLE_TYPES, Column, ColumnsError, ColumnType, column_name, is_reserved, parse_columns
+from schemas.columns import (
+    SIMPLE_TYPES,
+    Column,
+    ColumnsError,
+    ColumnType,
+    column_name,
+    declaration_of,
+    is_reserved,
+    parse_columns,
+)
 
 
 def test_the_whole_grammar() -> None:
@@ -96,3 +105,9 @@ def test_any_text_parses_or_is_refused(text: str) -> None:
         assert columns
         assert len({column.name.casefold() for column in columns}) == len(columns)
         assert not any(is_reserved(column.name) for column in columns)
+
+
+def test_a_declaration_written_out_reads_back_as_the_same_columns() -> None:
+    text = 'id long, dep.delay double as dep_delay, "odd.""name"" é" decimal(10, 2), _kafka_x string, a."b c".d json'
+    columns = parse_columns(text)
+    assert parse_columns(declaration_of(columns)) == columns
