@@ -2,9 +2,10 @@
 
 The log is read from a running system and decoded in pure Python; the tables are read with DuckDB at the snapshots that
 their metadata named first (main, then history, then dead letters, which are always at or ahead of the main table).
-Compared per partition: rows, distinct offsets, least and largest offset, and the checksum of `schemas.row_checksum`
-(tables with typed columns carry no raw value: there it covers partition, offset and key). A latest table is compared with
-the last value per (partition, key) of the whole replay.
+Compared per partition: rows, least and largest offset, the checksum of `schemas.row_checksum`, timestamps, and in tables with
+declared columns their values, which the strict parser reads from each record; a record that fits must not be a dead
+letter, and any other one must be, unless the topic drops them. A latest table is compared with the last value per
+(partition, key) of the whole replay. Headers are not compared.
 """
 
 from __future__ import annotations
@@ -21,8 +22,10 @@ import duckdb
 
 from lakehouse.duck import QueryError
 from lakehouse.query import open_lake
-from lakehouse.verify_log import DeadRanges, Expected, Tally, dead_ranges
-from lakehouse.watermark import OFFSETS_START, ROWS, WatermarkUnreadable, parse_offsets, read_watermark
+from lakehouse.verify_log import MODULUS, DeadRanges, Expected, Tally, dead_ranges
+from lakehouse.verify_rows import SQL_MOMENTS, RowRules, quoted
+from lakehouse.watermark import COLUMNS, OFFSETS_START, ROWS, WatermarkUnreadable, parse_offsets, read_watermark
+from schemas.columns import Column, parse_columns
 from schemas.row_checksum import sql_sum
 from schemas.settings import Settings
 
@@ -53,11 +56,13 @@ class Pinned:
     start: Mapping[int, int]
     with_value: bool
     latest: bool
+    columns: tuple[Column, ...] = ()
+    """Declared columns; none in raw mode."""
 
     def sql(self) -> str:
         """The table at its snapshot."""
         namespace, _, name = self.name.rpartition(".")
-        return f"lake.{_quoted(namespace)}.{_quoted(name)} AT (VERSION => {self.snapshot_id})"
+        return f"lake.{quoted(namespace)}.{quoted(name)} AT (VERSION => {self.snapshot_id})"
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,22 +149,29 @@ class Report:
 
 def verify_topic(topic: str, *, http: str, read_log: ReadLog, settings: Settings | None = None) -> Report:
     """Compare. Raises VerifyError."""
-    names = _table_names(http, topic)
+    names, drop = _table_names(http, topic)
     try:
         pinned: dict[str, Pinned] = {
             kind: _pin(http, names[kind]) for kind in ("main", "history", "dlq") if kind in names
         }
         with open_lake(http, settings) as lake:
-            return _compare(topic, pinned, lake, read_log, (settings or Settings()).max_decompressed_message_bytes)
+            bytes_max = (settings or Settings()).max_decompressed_message_bytes
+            return _compare(topic, pinned, lake, read_log, bytes_max, drop=drop)
     except (QueryError, duckdb.Error) as error:
         raise VerifyError(str(error)) from error
 
 
 def _compare(
-    topic: str, pinned: Mapping[str, Pinned], lake: duckdb.DuckDBPyConnection, read_log: ReadLog, max_bytes: int
+    topic: str,
+    pinned: Mapping[str, Pinned],
+    lake: duckdb.DuckDBPyConnection,
+    read_log: ReadLog,
+    max_bytes: int,
+    *,
+    drop: bool,
 ) -> Report:
     main, history, dlq = pinned["main"], pinned.get("history"), pinned.get("dlq")
-    expected = _expected(main, history, _dead_rows(lake, dlq))
+    expected = _expected(main, history, _dead_rows(lake, dlq), drop=drop)
     first = {p: one.first for p, one in expected.items()}
     next_ = {p: max(one.watermark, one.history_watermark) for p, one in expected.items()}
     for partition, batches in read_log(topic, first, next_):
@@ -175,7 +187,9 @@ def _compare(
     return Report(topic, {one.name: one.snapshot_id for one in pinned.values()}, rows)
 
 
-def _expected(main: Pinned, history: Pinned | None, dead: Sequence[tuple[int, int, int, str]]) -> dict[int, Expected]:
+def _expected(
+    main: Pinned, history: Pinned | None, dead: Sequence[tuple[int, int, int, str]], *, drop: bool
+) -> dict[int, Expected]:
     all_dead = dead_ranges([row[:3] for row in dead])
     without_keys = dead_ranges([row[:3] for row in dead if row[3] != NO_KEY])
     history_marks = {} if history is None else history.watermark
@@ -189,6 +203,8 @@ def _expected(main: Pinned, history: Pinned | None, dead: Sequence[tuple[int, in
             all_dead.get(partition, DeadRanges()),
             without_keys.get(partition, DeadRanges()),
             latest=main.latest,
+            rules=RowRules(main.columns),
+            drop=drop,
         )
         for partition in sorted(main.watermark.keys() | history_marks.keys())
     }
@@ -228,13 +244,19 @@ def _difference(wants: Tally, has: Tally) -> str:
         return f"{abs(wants.count - has.count)} rows {'missing' if has.count < wants.count else 'too many'}"
     if (wants.offset_min, wants.offset_max) != (has.offset_min, has.offset_max):
         return f"offsets {has.offset_min}..{has.offset_max} instead of {wants.offset_min}..{wants.offset_max}"
-    return "" if wants.sum == has.sum else "the checksums differ: some rows are not what was acknowledged"
+    if wants.sum != has.sum:
+        return "the checksums differ: some rows are not what was acknowledged"
+    if wants.moments != has.moments:
+        return "the timestamps differ: some rows have another one than was acknowledged"
+    return "" if wants.cells == has.cells else "the columns differ: some rows hold other values than their records"
 
 
 def _unexplained(row: Compared, expected: Expected) -> Compared:
-    """A broken batch must be a dead letter."""
-    if row.difference or not expected.unexplained:
+    """A broken batch must be a dead letter, and other records must be where they belong."""
+    if row.difference or not (expected.unexplained or expected.misplaced):
         return row
+    if expected.misplaced:
+        return replace(row, difference=expected.misplaced[0])
     return replace(row, difference=f"the broken batch at offset {expected.unexplained[0]} is no dead letter")
 
 
@@ -243,13 +265,17 @@ def _tallies(lake: duckdb.DuckDBPyConnection, table: Pinned, where: str = "") ->
     if table.snapshot_id is None:
         return {}
     sql = (
-        f"SELECT _kafka_partition, min(_kafka_offset), max(_kafka_offset), {sql_sum(table.with_value)} "
+        f"SELECT _kafka_partition, min(_kafka_offset), max(_kafka_offset), {sql_sum(table.with_value)}, {SQL_MOMENTS} "
         f"FROM {table.sql()} {where} GROUP BY _kafka_partition"
     )
-    return {
-        int(partition): Tally(int(count), int(total), int(least), int(largest))
-        for partition, least, largest, count, total in lake.execute(sql).fetchall()
+    found = {
+        int(partition): Tally(int(count), int(total), int(moments), 0, int(least), int(largest))
+        for partition, least, largest, count, total, moments in lake.execute(sql).fetchall()
     }
+    if table.columns:
+        for partition, hashed in RowRules(table.columns).read(lake, table.sql()):
+            found[partition].cells = (found[partition].cells + hashed) % MODULUS
+    return found
 
 
 def _dead_rows(lake: duckdb.DuckDBPyConnection, dlq: Pinned | None) -> list[tuple[int, int, int, str]]:
@@ -285,21 +311,20 @@ def _pin(http: str, name: str) -> Pinned:
     snapshot_id = answer.get("current-snapshot-id")
     pinned = None if snapshot_id in (None, -1) else int(snapshot_id)
     latest = properties.get(ROWS) == "latest"
-    return Pinned(name, pinned, mark.offsets, start, "_kafka_value" in columns, latest)
+    declared = properties.get(COLUMNS)
+    typed = parse_columns(declared) if declared else ()
+    return Pinned(name, pinned, mark.offsets, start, "_kafka_value" in columns, latest, typed)
 
 
-def _table_names(http: str, topic: str) -> dict[str, str]:
-    """kind -> table name of a topic's tables that exist."""
-    found = {
-        str(one["kind"]): str(one["table"])
-        for one in _get(http, "/v1/exports")
-        if one["topic"] == topic and one["committed_ms"] is not None
-    }
+def _table_names(http: str, topic: str) -> tuple[dict[str, str], bool]:
+    """kind -> table name of a topic's tables that exist; and whether the topic drops records that don't fit."""
+    known = [one for one in _get(http, "/v1/exports") if one["topic"] == topic]
+    found = {str(one["kind"]): str(one["table"]) for one in known if one["committed_ms"] is not None}
     if "main" not in found:
         raise VerifyError(
             f"topic {topic!r} has no table with rows yet; look at `neve table list`, or wait for its first commit"
         )
-    return found
+    return found, any(one.get("invalid") == "drop" for one in known)
 
 
 def _get(http: str, path: str) -> Any:
@@ -316,7 +341,3 @@ def _get(http: str, path: str) -> Any:
         raise VerifyError(
             f"no agent at {http} ({error}); start one with `neve agent`, or name it with --http"
         ) from error
-
-
-def _quoted(name: str) -> str:
-    return '"' + name.replace('"', '""') + '"'

@@ -10,11 +10,13 @@ from bisect import bisect_right
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
+from lakehouse.verify_rows import RowRules, cells_hash
 from schemas.kafka.batch import batch_size, read_header
-from schemas.kafka.records import RecordError, decode_batch
+from schemas.kafka.records import Record, RecordError, decode_batch
 from schemas.row_checksum import RowChecksum, row_hash
 
 MODULUS = 1 << 64
+MISPLACED_MAX = 10
 
 
 @dataclass(slots=True)
@@ -23,13 +25,19 @@ class Tally:
 
     count: int = 0
     sum: int = 0
+    moments: int = 0
+    """Sum of hashes of timestamps."""
+    cells: int = 0
+    """Sum of hashes of the declared columns' values."""
     offset_min: int | None = None
     offset_max: int | None = None
 
-    def add(self, offset: int, hashed: int) -> None:
+    def add(self, offset: int, hashed: int, moment: int, cells: int = 0) -> None:
         """Take one row."""
         self.count += 1
         self.sum = (self.sum + hashed) % MODULUS
+        self.moments = (self.moments + moment) % MODULUS
+        self.cells = (self.cells + cells) % MODULUS
         self.offset_min = offset if self.offset_min is None else min(self.offset_min, offset)
         self.offset_max = offset if self.offset_max is None else max(self.offset_max, offset)
 
@@ -66,13 +74,18 @@ class Expected:
     dead_in_history: DeadRanges = field(default_factory=DeadRanges)
     """The same without records that are dead letters for having no key: a history keeps those."""
     latest: bool = False
+    rules: RowRules = field(default_factory=RowRules)
+    drop: bool = False
+    """True where records that don't fit are dropped."""
     append: Tally = field(default_factory=Tally)
     history: Tally = field(default_factory=Tally)
     dead_records: Tally = field(default_factory=Tally)
     broken_batches: int = 0
     unexplained: list[int] = field(default_factory=list)
     """Offsets of broken batches that the dead letters don't have."""
-    _newest: dict[bytes | None, tuple[int, int]] = field(default_factory=dict)
+    misplaced: list[str] = field(default_factory=list)
+    """Records that are dead letters and fit, or don't fit and are no dead letters; the first few, in words."""
+    _newest: dict[bytes | None, tuple[int, int, int, int]] = field(default_factory=dict)
 
     def take(self, batches: bytes, max_bytes: int) -> None:
         """Take the whole batches of one fetch, in offset order."""
@@ -87,26 +100,39 @@ class Expected:
                 self._broken(header.base_offset, header.base_offset + header.last_offset_delta + 1)
                 records = []
             for record in records:
-                self._record(record.offset, record.key, record.value)
+                self._record(record)
             at += size
 
-    def _record(self, offset: int, key: bytes | None, value: bytes | None) -> None:
+    def _record(self, record: Record) -> None:
+        offset, key, value = record.offset, record.key, record.value
         if offset < self.first:
             return
+        cells, moment = self.rules.cells(record), self.rules.moment_hash(record)
         is_dead = self.dead.holds(offset)
         if is_dead and offset < self.watermark:
-            self.dead_records.add(offset, row_hash(self.partition, offset, key, value))
+            self.dead_records.add(offset, row_hash(self.partition, offset, key, value), moment)
         hashed = row_hash(self.partition, offset, key, value if self.with_value else None)
-        if offset < self.history_watermark and not self.dead_in_history.holds(offset):
-            self.history.add(offset, hashed)
-        if offset >= self.watermark or is_dead:
+        row = (offset, hashed, moment, 0 if not cells else cells_hash(offset, cells))
+        fits = cells is not None
+        if offset < self.history_watermark and fits and not self.dead_in_history.holds(offset):
+            self.history.add(*row)
+        if offset >= self.watermark:
+            return
+        self._place(offset, fits and not (self.latest and key is None), is_dead)
+        if is_dead or not fits:
             return
         if not self.latest:
-            self.append.add(offset, hashed)
+            self.append.add(*row)
         elif value is None:
             self._newest.pop(key, None)
         else:
-            self._newest[key] = (offset, hashed)
+            self._newest[key] = row
+
+    def _place(self, offset: int, fits: bool, is_dead: bool) -> None:
+        """A record that fits belongs into the table, any other one to the dead letters, unless they are dropped."""
+        if fits == is_dead and not (self.drop and not fits) and len(self.misplaced) < MISPLACED_MAX:
+            words = "fits and is a dead letter" if fits else "doesn't fit and is no dead letter"
+            self.misplaced.append(f"offset {offset} {words}")
 
     def _broken(self, first: int, next_: int) -> None:
         if first >= self.watermark or next_ <= self.first:
@@ -120,8 +146,8 @@ class Expected:
         if not self.latest:
             return self.append
         tally = Tally()
-        for offset, hashed in self._newest.values():
-            tally.add(offset, hashed)
+        for row in self._newest.values():
+            tally.add(*row)
         return tally
 
 

@@ -11,6 +11,7 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from catalog.exports import ExportStore
+from schemas.topic_config import value_of
 
 if TYPE_CHECKING:
     from broker.agent import Agent
@@ -36,12 +37,12 @@ def state_app(agent: Callable[[], Agent]) -> Starlette:
     async def exports(_: Request) -> Response:
         running = agent()
         assert running.core is not None
-        names = {view.topic: view.name for view in await running.core.topics.all()}
+        topics = {view.topic: view for view in await running.core.topics.all()}
         rows = await ExportStore(running.core.database).statuses()
         return JSONResponse(
             [
                 {
-                    "topic": names.get(row.topic, ""),
+                    "topic": topics[row.topic].name if row.topic in topics else "",
                     "topic_number": row.topic,
                     "kind": row.kind,
                     "table": row.table_name,
@@ -49,6 +50,7 @@ def state_app(agent: Callable[[], Agent]) -> Starlette:
                     "message": row.message,
                     "offsets": {str(shard): offset for shard, offset in row.offsets.items()},
                     "committed_ms": row.committed_ms,
+                    "invalid": value_of("iceberg.invalid", topics[row.topic].config) if row.topic in topics else "",
                 }
                 for row in rows
             ]

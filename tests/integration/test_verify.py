@@ -37,7 +37,7 @@ class Verified:
 
     async def verify(self, topic: TopicRow) -> Report:
         statuses = await ExportStore(self.rig.database).statuses()
-        names = {row.topic: row.name for row in await TopicStore(self.rig.database).all()}
+        names = {row.topic: row for row in await TopicStore(self.rig.database).all()}
         log = await self.log(topic)
         return await asyncio.to_thread(self.blocking, topic.name, statuses, names, log)
 
@@ -59,13 +59,14 @@ class Verified:
         return found
 
     def blocking(
-        self, topic: str, statuses: list[ExportStatus], names: dict[int, str], log: list[tuple[int, bytes]]
+        self, topic: str, statuses: list[ExportStatus], names: dict[int, TopicRow], log: list[tuple[int, bytes]]
     ) -> Report:
         async def exports(request: Request) -> JSONResponse:
             return JSONResponse(
                 [
                     {
-                        "topic": names[one.topic],
+                        "topic": names[one.topic].name,
+                        "invalid": names[one.topic].config.get("iceberg.invalid", "dlq"),
                         "kind": one.kind,
                         "table": one.table_name,
                         "committed_ms": one.committed_ms,
@@ -160,7 +161,9 @@ async def test_dead_letters_and_broken_batches_count(lake: Verified) -> None:
     [difference] = [one.difference for one in (await lake.verify(topic)).partitions if one.difference]
     assert difference == "the broken batch at offset 3 is no dead letter"
     lake.rig.table("typed__dlq").delete("_kafka_offset = 1")
-    assert "1 rows missing" in [one.difference for one in (await lake.verify(topic)).partitions]
+    assert "offset 1 doesn't fit and is no dead letter" in [
+        one.difference for one in (await lake.verify(topic)).partitions
+    ]
 
 
 async def test_latest_tables_equal_the_last_value_per_key(lake: Verified) -> None:
@@ -180,3 +183,85 @@ async def test_what_can_not_be_verified_says_why(lake: Verified) -> None:
     topic = await lake.rig.create("empty", 1)
     with pytest.raises(VerifyError, match="no table with rows yet"):
         await lake.verify(topic)
+
+
+TYPED = (
+    "i int, l long, f float, d double, s string, b boolean, dt date, tm time, ts timestamp, tz timestamptz, u uuid, "
+    'bin binary, j json, m decimal(10, 2), "odd.name" long as "Odd ""Name"""'
+)
+VALUE = {
+    "i": -1, "l": 2**62, "f": 0.1, "d": -0.0, "s": "é\u0000🙂", "b": True, "dt": "0001-01-01", "tm": "03:04:05.000006",
+    "ts": "2300-01-01T00:00:00.000001", "tz": "1969-12-31T23:59:59.999999Z", "u": "ffffffff-0000-0000-0000-000000000001",
+    "bin": "AAE=", "j": {"a": [1, "\u20ac"]}, "m": "-12.34", "odd.name": 7,
+}  # fmt: skip
+
+
+def with_other(column: str, value: object) -> Callable[[Table], None]:
+    """Harm: the row at offset 1 with another value in a column."""
+
+    def harm(table: Table) -> None:
+        rows = table.scan("_kafka_offset = 1").to_arrow()
+        at = rows.schema.get_field_index(column)
+        other = rows.set_column(at, rows.schema.field(at), pa.array([value], rows.schema.field(at).type))
+        table.overwrite(other, "_kafka_offset = 1")
+
+    return harm
+
+
+async def test_every_value_of_typed_tables_is_compared(lake: Verified) -> None:
+    topic = await lake.rig.create("typed", 1, iceberg__columns=TYPED)
+    rows: list[tuple[bytes | None, bytes | None]] = [(b"k", json.dumps(VALUE).encode())] * 2
+    rows += [(None, b"{}"), (None, None), (b"k", b'{"i": 1.5}'), (b"k", b'{"f": 1e-45, "d": 1e300, "m": 0, "j": 1.50}')]
+    await lake.rig.append(topic, {0: [rows]}, timestamp=-1)
+    await drain(lake.rig.exporter())
+    report = await lake.verify(topic)
+    assert report.equal, report.rows()
+    assert [one.table_rows for one in report.partitions] == [5, 1]
+    for column, value in (("l", 5), ("s", "è"), ("j", "{}"), ("u", None), ('Odd "Name"', 8)):
+        with_other(column, value)(lake.rig.table("typed"))
+        report = await lake.verify(topic)
+        assert [one.difference[:11] for one in report.partitions] == ["the columns", ""], column
+    with_other("_kafka_timestamp", 5)(lake.rig.table("typed"))
+    assert (await lake.verify(topic)).partitions[0].difference.startswith("the timestamps differ")
+
+
+async def test_records_are_where_they_belong(lake: Verified) -> None:
+    """A record that fits and is only a dead letter, and one that doesn't fit and is nowhere, are differences."""
+    topic = await lake.rig.create("typed", 1, iceberg__columns="n long")
+    await lake.rig.append(topic, {0: [[(None, b'{"n": 1}'), (None, b"bad"), (None, b'{"n": 2}')]]})
+    await drain(lake.rig.exporter())
+    table, dead = lake.rig.table("typed"), lake.rig.table("typed__dlq")
+    letter = dead.scan().to_arrow()
+    dead.delete("_kafka_offset = 1")
+    report = await lake.verify(topic)
+    assert report.partitions[0].difference == "offset 1 doesn't fit and is no dead letter"
+    await TopicStore(lake.rig.database).set_config(topic.topic, {**topic.config, "iceberg.invalid": "drop"})
+    assert (await lake.verify(topic)).equal, "what doesn't fit may be dropped now"
+    table.delete("_kafka_offset = 2")
+    for name, value in (("_kafka_offset", 2), ("_kafka_offset_next", 3)):
+        at = letter.schema.get_field_index(name)
+        letter = letter.set_column(at, letter.schema.field(at), pa.array([value], pa.int64()))
+    lake.rig.table("typed__dlq").append(letter)
+    assert "offset 2 fits and is a dead letter" in [one.difference for one in (await lake.verify(topic)).partitions]
+
+
+@pytest.mark.parametrize("name", ["state", "state__history"])
+async def test_harm_is_found_in_each_table_of_a_compacted_topic(lake: Verified, name: str) -> None:
+    topic = await lake.rig.create("state", 1, cleanup__policy="compact")
+    await lake.rig.append(topic, {0: [[(b"a", b"1"), (b"b", b"2"), (b"c", b"3")]]})
+    await drain(lake.rig.exporter())
+
+    async def found() -> list[str]:
+        return [one.difference for one in (await lake.verify(topic)).partitions if one.difference]
+
+    assert await found() == []
+    table = lake.rig.table(name)
+    row = table.scan("_kafka_offset = 1").to_arrow()
+    table.append(row)
+    assert await found() == ["1 rows too many"]
+    table.delete("_kafka_offset = 1")
+    assert await found() == ["1 rows missing"]
+    table.append(row)
+    assert await found() == []
+    with_other("_kafka_value", b"22")(table)
+    assert ["checksums differ" in one for one in await found()] == [True]
