@@ -171,7 +171,7 @@ def test_only_the_leader_is_told_the_members() -> None:
     table = Table()
     (leader, one), (_, two) = table.enter(), table.enter()
     table.wait(6_000)
-    assert [member for member, _, _ in table.joined(one).members][0] == leader
+    assert table.joined(one).members[0][0] == leader
     assert table.joined(two).members == ()
     assert table.joined(two).leader == leader
 
@@ -230,7 +230,7 @@ def test_an_assignment_of_a_past_generation_is_not_given() -> None:
     table.wait(3_000)
     table.held = True
     parked = table.ask(Sync(leader, 1, assignments=((leader, b"old"),)))
-    newcomer, _ = table.enter()
+    table.enter()
     assert table.answers[parked] == SyncReply(ErrorCode.REBALANCE_IN_PROGRESS)
     table.ask(table.request(leader))
     assert table.machine.group.generation == 2
@@ -484,7 +484,7 @@ def test_deleting() -> None:
 
 def test_retiring_answers_everybody() -> None:
     table = Table()
-    leader, follower = table.settle(2)
+    leader, _ = table.settle(2)
     parked = table.ask(table.request(leader))
     table.take(table.machine.retire(ErrorCode.NOT_COORDINATOR, table.now))
     assert table.answers[parked].error == ErrorCode.NOT_COORDINATOR  # type: ignore[union-attr]
@@ -493,7 +493,7 @@ def test_retiring_answers_everybody() -> None:
 
 def test_the_next_coordinator_keeps_members_and_assignments() -> None:
     table = Table()
-    leader, follower = table.settle(2)
+    _, follower = table.settle(2)
     state = table.writes[-1].state
     machine, effects = ClassicGroup.restored("g", state, GroupLimits(), Now(0, 0))
     assert not effects
