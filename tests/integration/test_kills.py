@@ -131,7 +131,7 @@ def consume(bootstrap: str, count: int) -> dict[int, dict[int, bytes]]:
     found: dict[int, dict[int, bytes]] = {partition: {} for partition in range(PARTITIONS)}
     left = count
     while left:
-        messages = consumer.consume(10_000, 10)
+        messages = consumer.consume(min(10_000, left), 10)
         assert messages, f"{left} of {count} records did not come"
         for message in messages:
             assert message.error() is None

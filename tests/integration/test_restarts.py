@@ -57,7 +57,7 @@ def judge(writers: list[OwnWriter], found: dict[int, dict[int, bytes]]) -> None:
                 assert log[offset] == value, f"partition {partition} offset {offset} lost or moved"
 
 
-def under_load(agents: list[AgentProcess], *events: Event, quiet_s: float = 1.5) -> None:
+def under_load(agents: list[AgentProcess], *events: Event, quiet_s: float = 0.5) -> None:
     """Produce through every agent while the events happen, then judge."""
     asyncio.run(create(agents[0].kafka))
     writers = [OwnWriter(agent.kafka, f"w{n}") for n, agent in enumerate(agents)]
@@ -117,7 +117,7 @@ def test_the_s3_server_restarts_and_stalls(tmp_path: Path, own_s3: S3Server) -> 
 
     def stall() -> None:
         os.kill(started_again[0].pid, signal.SIGSTOP)
-        time.sleep(4)
+        time.sleep(3)
         os.kill(started_again[0].pid, signal.SIGCONT)
 
     bucket = own_s3.create_bucket("restarts-s3")
@@ -147,4 +147,4 @@ def test_another_process_holds_the_sqlite_file(tmp_path: Path) -> None:
         held.close()
 
     with started(*agents):
-        under_load(agents, lambda: hold(0.5), lambda: hold(5))
+        under_load(agents, lambda: hold(0.5), lambda: hold(4))
