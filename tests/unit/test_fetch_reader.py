@@ -284,7 +284,7 @@ async def test_slow_reads_answer_with_what_there_is_instead_of_outlasting_the_cl
         for n in range(12):
             await produced.send(topic, 0, batch_of(b"%d" % n))
         store.delay_s = 0.015
-        got: list[tuple[int, bytes]] = []
+        got: list[tuple[int, bytes | None]] = []
         answers = 0
         while len(got) < 12:
             part = await fetch(two, topic, len(got))
