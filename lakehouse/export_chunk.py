@@ -21,7 +21,7 @@ from lakehouse.data_files import FileWriter, WrittenFile
 from lakehouse.dead_letters import dead_letters
 from lakehouse.decode import DecodedChunk, DecodeLimits, decode_runs
 from lakehouse.export_plan import Invalid, RowKind, TableKind
-from lakehouse.latest import last_per_key, merge, nothing_changes, with_tombstones
+from lakehouse.latest import LatestLimits, add_changes, merge, nothing_changes, read_bounded, with_tombstones
 from lakehouse.log_slice import LogSlice
 from lakehouse.parse_json import RejectedRow
 from lakehouse.rows import RowBuilder
@@ -83,7 +83,7 @@ class ChunkRules:
     invalid: Invalid
     decode: DecodeLimits
     partitions_max: int
-    latest_keys_max: int
+    latest: LatestLimits
 
 
 class ChunkWriter:
@@ -165,9 +165,7 @@ class ChunkWriter:
             mine = with_tombstones(mine, tombstones)
             if keyless:
                 mine = mine.filter(pc.is_valid(mine["_kafka_key"]))
-            before = self._newest.get(target.kind)
-            both = mine if before is None else pa.concat_tables([before, mine])
-            self._newest[target.kind] = last_per_key(both)
+            self._newest[target.kind] = add_changes(self._newest.get(target.kind), mine, self._rules.latest)
         else:
             self._writers[target.kind].write(mine)
         self._count(target.kind, partition, checksum if mine.num_rows == rows.num_rows else checksum_of(mine))
@@ -219,10 +217,12 @@ class ChunkWriter:
         """The whole latest table anew, in place of all its files."""
         table = chunk.target.table
         scan = table.scan()
-        current = as_built(scan.to_arrow(), self._rules.builder.schema)
+        with scan.to_arrow_batch_reader() as reader:
+            read = read_bounded(reader, reader.schema, self._rules.latest)
+        current = as_built(read, self._rules.builder.schema)
         if nothing_changes(current, newest):
             return
-        kept = merge(current, newest, self._rules.latest_keys_max)
+        kept = merge(current, newest, self._rules.latest)
         chunk.removed = [task.file for task in scan.plan_files()]
         with self._writer(chunk.target) as writer:
             writer.write(kept)

@@ -22,7 +22,7 @@ from lakehouse.export_start import start_offsets
 from lakehouse.export_status import StatusBoard
 from lakehouse.export_tables import OpenTable, TableMaker
 from lakehouse.export_world import CONFIG_ISSUE, PENDING, RUNNING, ExportWorld, TableFacts
-from lakehouse.latest import TooManyKeys
+from lakehouse.latest import LatestLimits, TooManyKeys
 from lakehouse.ledger_recovery import ledger_files
 from lakehouse.log_slice import LogSlice
 from lakehouse.rows import RowBuilder
@@ -260,7 +260,7 @@ class TopicExporter:
                 decompressed_bytes_max=settings.max_decompressed_message_bytes,
             ),
             settings.partitions_max_per_commit,
-            settings.latest_keys_max,
+            LatestLimits(settings.latest_keys_max, settings.latest_bytes_max),
         )
 
     def _measure(self, highs: Mapping[int, int]) -> None:

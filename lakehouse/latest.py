@@ -7,6 +7,9 @@ of all rows up to its watermark (I9), and doing the same rows again changes noth
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from dataclasses import dataclass
+
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
@@ -17,7 +20,42 @@ _KEYS = ["_kafka_partition", "_kafka_key"]
 
 
 class TooManyKeys(Exception):
-    """The table has more keys than can be rewritten per commit."""
+    """The table has more keys, or more bytes, than can be rewritten per commit."""
+
+
+@dataclass(frozen=True, slots=True)
+class LatestLimits:
+    """Bounds of a table that is rewritten per commit. `bytes_max` is of its rows as Arrow has them."""
+
+    keys_max: int
+    bytes_max: int
+
+    def check_keys(self, count: int) -> None:
+        """Raises TooManyKeys."""
+        if count > self.keys_max:
+            raise TooManyKeys(
+                f"the table would have {count} keys; a latest table takes {self.keys_max} (setting latest_keys_max): "
+                "raise it, or set iceberg.kind=append"
+            )
+
+    def check_bytes(self, size: int) -> None:
+        """Raises TooManyKeys."""
+        if size > self.bytes_max:
+            raise TooManyKeys(
+                f"the table's rows take more than {self.bytes_max} bytes of memory (setting latest_bytes_max): "
+                "raise it where there is memory, or set iceberg.kind=append"
+            )
+
+
+def read_bounded(batches: Iterable[pa.RecordBatch], schema: pa.Schema, limits: LatestLimits) -> pa.Table:
+    """The rows of a table, read no further than its bound. Raises TooManyKeys."""
+    read: list[pa.RecordBatch] = []
+    size = 0
+    for batch in batches:
+        size += batch.nbytes
+        limits.check_bytes(size)
+        read.append(batch)
+    return pa.Table.from_batches(read, schema)
 
 
 def with_tombstones(rows: pa.Table, tombstones: npt.NDArray[np.bool_]) -> pa.Table:
@@ -38,17 +76,22 @@ def last_per_key(rows: pa.Table) -> pa.Table:
     return rows.take(pa.array(np.sort(last["row_last"].to_numpy())))
 
 
-def merge(current: pa.Table, changes: pa.Table, keys_max: int) -> pa.Table:
+def add_changes(before: pa.Table | None, rows: pa.Table, limits: LatestLimits) -> pa.Table:
+    """The last change of each key so far. Raises TooManyKeys: what is no tombstone here will be in the table."""
+    found = last_per_key(rows if before is None else pa.concat_tables([before, rows]))
+    limits.check_keys(found.num_rows - int(found[TOMBSTONE].to_numpy().sum()))
+    limits.check_bytes(found.nbytes)
+    return found
+
+
+def merge(current: pa.Table, changes: pa.Table, limits: LatestLimits) -> pa.Table:
     """The table's next content: `current` rows and `changes` (with tombstones), last value per key. Raises TooManyKeys."""
     old = with_tombstones(current, np.zeros(current.num_rows, dtype=np.bool_))
     both = pa.concat_tables([old.select(changes.column_names), changes], promote_options="permissive")
     kept = last_per_key(both)
     kept = kept.filter(pa.array(~kept[TOMBSTONE].to_numpy())).drop_columns([TOMBSTONE])
-    if kept.num_rows > keys_max:
-        raise TooManyKeys(
-            f"the table would have {kept.num_rows} keys; a latest table takes {keys_max} (setting latest_keys_max): "
-            "raise it, or set iceberg.kind=append"
-        )
+    limits.check_keys(kept.num_rows)
+    limits.check_bytes(kept.nbytes)
     return kept
 
 

@@ -6,10 +6,11 @@ values with their source. Broker settings keep Kafka's names with dots as unders
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Literal
 
-from pydantic import Field
+from pydantic import Field, field_validator
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, TomlConfigSettingsSource
 
 MIB = 1024 * 1024
@@ -206,6 +207,9 @@ class Settings(BaseSettings):
         64, gt=0, description="Most partitions (days, by default) one table commit touches."
     )
     latest_keys_max: int = Field(100_000, gt=0, description="Most keys of a latest table in the simple way.")
+    latest_bytes_max: int = Field(
+        256 * MIB, gt=0, description="Most bytes in memory of a latest table's rows in the simple way."
+    )
     export_idle_commit_ms: int = Field(
         2_000,
         gt=0,
@@ -215,6 +219,16 @@ class Settings(BaseSettings):
     # Shutdown
     drain_ms: int = Field(20_000, gt=0, description="Longest drain after SIGTERM.")
     log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="Log level.")
+
+    @field_validator("iceberg_exclude")
+    @classmethod
+    def _is_a_pattern(cls, value: str) -> str:
+        """Refused here: the exporter would end over it again and again."""
+        try:
+            re.compile(value)
+        except re.error as error:
+            raise ValueError(f"not a regular expression: {error}") from None
+        return value
 
     @classmethod
     def settings_customise_sources(

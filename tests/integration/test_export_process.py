@@ -148,3 +148,48 @@ async def test_a_child_that_keeps_ending_is_started_ever_more_slowly(tmp_path: P
     await asyncio.sleep(2.5)
     await supervisor.stop()
     assert 1 <= supervisor.restarts <= 3
+
+
+async def test_a_killed_child_is_followed_at_once_however_long_its_lease(rig: Rig) -> None:
+    await fill(rig)
+    supervisor = ExportSupervisor(rig.settings.model_copy(update={"export_lease_ms": 300_000}))
+    await supervisor.start()
+    try:
+        await wait_for(rig, {"topics.state": {0: 96}})
+        assert supervisor.pid is not None
+        os.kill(supervisor.pid, signal.SIGKILL)
+        await rig.append((await _topics(rig))["state"], {0: [[(b"after", b"the kill")]]})
+        await wait_for(rig, {"topics.state": {0: 97}})
+    finally:
+        await supervisor.stop()
+    assert rig.rows("state") == rig.latest("state")
+
+
+async def test_an_exporter_paused_past_its_lease_changes_nothing_when_it_wakes(rig: Rig) -> None:
+    """Stopped at odd moments while another one works: rows come out once each, and the first lives on."""
+    wanted = await fill(rig)
+    children = [
+        await asyncio.create_subprocess_exec(*CHILD, stdin=asyncio.subprocess.PIPE, env=environment(rig))
+        for _ in range(2)
+    ]
+    topics = await _topics(rig)
+    try:
+        for round_ in range(6):
+            paused = children[round_ % 2]
+            paused.send_signal(signal.SIGSTOP)
+            await rig.append(topics["events"], {0: [[(b"k", str(round_).encode())] * 3]})
+            await rig.append(topics["state"], {0: [[(b"k1", str(round_).encode()), (b"k2", None)]]})
+            await asyncio.sleep(0.55 + round_ * 0.03)
+            paused.send_signal(signal.SIGCONT)
+            await asyncio.sleep(0.05)
+        wanted |= {"topics.events": {0: 114, 1: 40}, "topics.state": {0: 108}, "topics.state__history": {0: 108}}
+        await wait_for(rig, wanted)
+        assert [child.returncode for child in children] == [None, None]
+    finally:
+        for child in children:
+            child.terminate()
+        codes = [await asyncio.wait_for(child.wait(), WAIT_S) for child in children]
+    assert codes == [0, 0]
+    assert rig.rows("events") == sorted(rig.log["events"])
+    assert rig.rows("state") == rig.latest("state")
+    assert rig.rows("state__history") == sorted(rig.log["state"])

@@ -109,3 +109,8 @@ def test_neighbours_are_read_with_one_get() -> None:
     far = 300 + GAP_BYTES_MAX + 1
     found = group_reads([placed("b", 0, 9), placed("a", 200, 100), placed("a", 0, 100), placed("a", far, 5)])
     assert found == [("a", [2, 1]), ("a", [3]), ("b", [0])]
+
+
+def test_a_pattern_of_excluded_topics_that_is_none_is_refused_at_the_start() -> None:
+    with pytest.raises(ValueError, match="not a regular expression"):
+        Settings(iceberg_exclude="(")

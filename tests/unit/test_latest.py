@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 import pyarrow as pa
@@ -11,7 +11,18 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lakehouse.latest import TooManyKeys, last_per_key, merge, nothing_changes, with_tombstones
+from lakehouse.latest import (
+    LatestLimits,
+    TooManyKeys,
+    add_changes,
+    last_per_key,
+    merge,
+    nothing_changes,
+    read_bounded,
+    with_tombstones,
+)
+
+LIMITS, TEN = LatestLimits(100, 1 << 20), LatestLimits(10, 1 << 20)
 
 SCHEMA = pa.schema(
     [
@@ -66,21 +77,43 @@ def test_chunk_by_chunk_equals_the_model(records: list[tuple[int, bytes, str | N
     for first, next_ in itertools.pairwise(bounds):
         newest = last_per_key(changes(rows[first:next_]))
         if nothing_changes(current, newest):
-            assert content(merge(current, newest, 100)) == content(current)
-        current = merge(current, newest, 100)
+            assert content(merge(current, newest, LIMITS)) == content(current)
+        current = merge(current, newest, LIMITS)
         assert content(current) == model(rows[:next_])
         # the same rows once more change nothing
-        assert content(merge(current, newest, 100)) == content(current)
+        assert content(merge(current, newest, LIMITS)) == content(current)
 
 
 def test_rows_in_any_order_give_the_largest_offset() -> None:
     rows: list[Row] = [(0, 5, b"a", "five"), (0, 1, b"a", "one"), (1, 3, b"a", "other partition"), (0, 4, b"a", None)]
-    assert content(merge(table([]), changes(rows), 10)) == {(0, b"a"): (5, "five"), (1, b"a"): (3, "other partition")}
+    assert content(merge(table([]), changes(rows), TEN)) == {(0, b"a"): (5, "five"), (1, b"a"): (3, "other partition")}
 
 
 def test_more_keys_than_allowed() -> None:
     rows: list[Row] = [(0, offset, str(offset).encode(), "x") for offset in range(11)]
     with pytest.raises(TooManyKeys, match="latest_keys_max"):
-        merge(table([]), changes(rows), 10)
+        merge(table([]), changes(rows), TEN)
     tombstone: Row = (0, 11, b"3", None)
-    assert merge(table([]), changes([*rows, tombstone]), 10).num_rows == 10
+    assert merge(table([]), changes([*rows, tombstone]), TEN).num_rows == 10
+    first = add_changes(None, changes(rows[:10]), TEN)
+    with pytest.raises(TooManyKeys, match="11 keys"):
+        add_changes(first, changes(rows[10:]), TEN)
+    assert add_changes(first, changes([tombstone, *rows[10:]]), TEN).num_rows == 11
+
+
+def test_more_bytes_than_allowed() -> None:
+    rows: list[Row] = [(0, offset, str(offset).encode(), "x" * 1000) for offset in range(8)]
+    small = LatestLimits(100, 5000)
+    with pytest.raises(TooManyKeys, match="latest_bytes_max"):
+        add_changes(None, changes(rows), small)
+    read: list[int] = []
+
+    def batches() -> Iterator[pa.RecordBatch]:
+        for batch in table(rows).to_batches(max_chunksize=1):
+            read.append(1)
+            yield batch
+
+    with pytest.raises(TooManyKeys, match="latest_bytes_max"):
+        read_bounded(batches(), SCHEMA, small)
+    assert len(read) <= 5, "no further than the bound"
+    assert read_bounded(batches(), SCHEMA, LIMITS).num_rows == 8
