@@ -38,6 +38,10 @@ PartitionValue = tuple[int | float | str | bytes | Decimal | None, ...]
 _UNIT_US = {DayTransform: 86_400_000_000, HourTransform: 3_600_000_000}
 
 
+class OtherSpec(Exception):
+    """Somebody changed the table's partitioning after the file was written: it has to be written again."""
+
+
 @dataclass(frozen=True, slots=True)
 class WrittenFile:
     """A finished data file. `partition` holds the values of the spec's fields; `metadata` its footer where it is at hand."""
@@ -47,6 +51,8 @@ class WrittenFile:
     rows: int
     partition: PartitionValue
     metadata: pq.FileMetaData | None = None
+    spec_id: int = 0
+    """The partition spec that `partition` belongs to."""
 
     def facts(self) -> dict[str, Any]:
         """As JSON for the ledger."""
@@ -55,13 +61,14 @@ class WrittenFile:
             "bytes": self.bytes,
             "rows": self.rows,
             "partition": [_to_json(value) for value in self.partition],
+            "spec": self.spec_id,
         }
 
     @classmethod
     def from_facts(cls, facts: Mapping[str, Any]) -> WrittenFile:
         """The inverse of `facts`; the footer is read again when it is needed."""
         partition = tuple(_of_json(value) for value in facts["partition"])
-        return cls(facts["path"], facts["bytes"], facts["rows"], partition)
+        return cls(facts["path"], facts["bytes"], facts["rows"], partition, spec_id=facts.get("spec", 0))
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,13 +144,17 @@ class FileWriter:
         for value, file in list(self._open.items()):
             size = file.close()
             footer = file.footers[0]
-            written.append(WrittenFile(file.path, size, footer.num_rows, value, footer))
+            spec_id = self._table.spec().spec_id
+            written.append(WrittenFile(file.path, size, footer.num_rows, value, footer, spec_id))
             del self._open[value]
         return written
 
 
 def data_file(table: Table, file: WrittenFile) -> DataFile:
-    """What a commit adds. Reads the footer where it isn't at hand; a missing or damaged file raises OSError or ArrowException."""
+    """What a commit adds. Reads the footer where it isn't at hand; a missing or damaged file raises OSError or ArrowException,
+    and one that was written under another partition spec than the table has now raises OtherSpec."""
+    if file.spec_id != table.spec().spec_id:
+        raise OtherSpec(f"{file.path} was written under partition spec {file.spec_id}, the table has another now")
     footer = file.metadata
     if footer is None:
         with table.io.new_input(file.path).open() as stream:

@@ -13,7 +13,7 @@ import pyarrow as pa
 from catalog.exports import LedgerFile
 from catalog.leases import Lease
 from lakehouse.commit import CatalogDown, Change, CommitterFenced, Outcome, Result
-from lakehouse.data_files import data_file, files_of
+from lakehouse.data_files import OtherSpec, data_file, files_of
 from lakehouse.export_tables import OpenTable
 from lakehouse.export_world import ExportWorld
 from lakehouse.ledger_recovery import chunk_of, data_of
@@ -47,9 +47,9 @@ async def commit_waiting(world: ExportWorld, lease: Lease, opened: OpenTable, va
 
     try:
         outcome: Outcome = await world.blocking(send)
-    except (FileNotFoundError, pa.ArrowInvalid) as error:
+    except (FileNotFoundError, OtherSpec, pa.ArrowInvalid) as error:
         await world.exports.mark_abandoned(ids, batch_id, lease.name, lease.epoch)
-        raise Reopen(f"a data file that waited for its commit is gone or damaged: {error}") from error
+        raise Reopen(f"a data file that waited for its commit can't be used: {error}") from error
     world.checkpoint(f"committed {opened.kind}")
     _must_have_landed(opened, outcome)
     assert outcome.state is not None

@@ -16,7 +16,10 @@ def run_query(sql: str, *, http: str, settings: Settings | None = None) -> pa.Ta
     """The result of `sql` as an Arrow table. Tables are `lake.topics.<name>`, or `topics.<name>`. Raises QueryError."""
     with open_lake(http, settings) as connection:
         try:
-            return connection.execute(sql).to_arrow_table()
+            found = connection.execute(sql)
+            if found is None:
+                raise QueryError("there is no statement in it: write, say, 'SELECT count(*) FROM topics.<topic>'")
+            return found.to_arrow_table()
         except duckdb.Error as error:
             raise QueryError(str(error)) from error
 

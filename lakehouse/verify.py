@@ -14,7 +14,7 @@ import json
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from typing import Any, Protocol
 from urllib.parse import quote
 
@@ -23,6 +23,7 @@ import duckdb
 from lakehouse.duck import QueryError
 from lakehouse.query import open_lake
 from lakehouse.verify_log import MODULUS, DeadRanges, Expected, Tally, dead_ranges
+from lakehouse.verify_report import Compared, Report
 from lakehouse.verify_rows import SQL_MOMENTS, RowRules, quoted
 from lakehouse.watermark import COLUMNS, OFFSETS_START, ROWS, WatermarkUnreadable, parse_offsets, read_watermark
 from schemas.columns import Column, parse_columns
@@ -63,88 +64,6 @@ class Pinned:
         """The table at its snapshot."""
         namespace, _, name = self.name.rpartition(".")
         return f"lake.{quoted(namespace)}.{quoted(name)} AT (VERSION => {self.snapshot_id})"
-
-
-@dataclass(frozen=True, slots=True)
-class Compared:
-    """One partition of one table: what the log says and what the table has."""
-
-    table: str
-    partition: int
-    first: int
-    watermark: int
-    expected_rows: int
-    table_rows: int
-    dead_letters: int
-    expected_checksum: str
-    table_checksum: str
-    difference: str
-    """'' where all agrees."""
-
-
-@dataclass(frozen=True, slots=True)
-class Report:
-    """The whole comparison."""
-
-    topic: str
-    snapshots: Mapping[str, int | None]
-    partitions: Sequence[Compared]
-
-    @property
-    def equal(self) -> bool:
-        """True where nothing differs."""
-        return all(not one.difference for one in self.partitions)
-
-    def as_dict(self) -> dict[str, Any]:
-        """As JSON."""
-        return {
-            "topic": self.topic,
-            "equal": self.equal,
-            "snapshots": dict(self.snapshots),
-            "rows": sum(one.table_rows for one in self.partitions),
-            "partitions": [asdict(one) for one in self.partitions],
-        }
-
-    def columns(self) -> list[str]:
-        """Headings of `rows`."""
-        return [
-            "table",
-            "partition",
-            "offsets",
-            "expected rows",
-            "table rows",
-            "dead letters",
-            "checksum",
-            "difference",
-        ]
-
-    def rows(self) -> list[list[Any]]:
-        """For a table on a terminal."""
-        return [
-            [
-                one.table,
-                one.partition,
-                f"{one.first}..{one.watermark}",
-                one.expected_rows,
-                one.table_rows,
-                one.dead_letters,
-                one.table_checksum.partition(":")[2],
-                one.difference or "none",
-            ]
-            for one in self.partitions
-        ]
-
-    def title(self) -> str:
-        """Heading of the report."""
-        return f"{self.topic}: log and tables"
-
-    def verdict(self) -> str:
-        """The last line."""
-        count = sum(one.table_rows for one in self.partitions)
-        if self.equal:
-            tables = len(self.snapshots)
-            return f"equal: {count} rows in {tables} table{'' if tables == 1 else 's'} are exactly what the log says"
-        return f"DIFFERENT in {sum(1 for one in self.partitions if one.difference)} places"
 
 
 def verify_topic(topic: str, *, http: str, read_log: ReadLog, settings: Settings | None = None) -> Report:
@@ -321,10 +240,17 @@ def _table_names(http: str, topic: str) -> tuple[dict[str, str], bool]:
     known = [one for one in _get(http, "/v1/exports") if one["topic"] == topic]
     found = {str(one["kind"]): str(one["table"]) for one in known if one["committed_ms"] is not None}
     if "main" not in found:
-        raise VerifyError(
-            f"topic {topic!r} has no table with rows yet; look at `neve table list`, or wait for its first commit"
-        )
+        raise VerifyError(f"topic {topic!r} has no table with rows yet; {_why_not(known)}")
     return found, any(one.get("invalid") == "drop" for one in known)
+
+
+def _why_not(known: Sequence[Mapping[str, Any]]) -> str:
+    """What is known of tables that were never committed."""
+    main = next((one for one in known if one["kind"] == "main"), None)
+    if main is None:
+        return "is there such a topic, is it mirrored (iceberg.mode, iceberg_exclude), and does an agent have the role export?"
+    words = f"{main.get('status', 'Pending')} {main.get('message', '')}".strip()
+    return f"its export says: {words}; wait for its first commit"
 
 
 def _get(http: str, path: str) -> Any:

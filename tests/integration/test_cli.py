@@ -106,6 +106,7 @@ def test_errors_are_one_line_with_the_way_out(agent: AgentProcess) -> None:
         ["topic", "describe", "nothing", "--http", agent.http],
         ["topic", "create", "x", "--config", "no-such=1", "--http", agent.http],
         ["query", "SELEKT 1", "--http", agent.http],
+        ["query", "", "--http", agent.http],
         ["agent"],
     ):
         said = neve(*arguments, code=1)

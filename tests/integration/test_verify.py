@@ -21,7 +21,8 @@ from catalog.extents import ExtentStore, ShardQuery
 from catalog.iceberg.rest_app import rest_app
 from catalog.iceberg.rows import open_rows
 from catalog.topics import TopicRow, TopicStore
-from lakehouse.verify import Report, VerifyError, verify_topic
+from lakehouse.verify import VerifyError, verify_topic
+from lakehouse.verify_report import Report
 from schemas.kafka.batch import batch_size, patch_base_offset, read_header
 from tests.export_rig import Rig, drain, rig_of
 from tests.integration.test_exporter import QUICK, numbered
@@ -181,7 +182,10 @@ async def test_latest_tables_equal_the_last_value_per_key(lake: Verified) -> Non
 
 async def test_what_can_not_be_verified_says_why(lake: Verified) -> None:
     topic = await lake.rig.create("empty", 1)
-    with pytest.raises(VerifyError, match="no table with rows yet"):
+    with pytest.raises(VerifyError, match=r"no table with rows yet; is there such a topic"):
+        await lake.verify(topic)
+    await drain(lake.rig.exporter())
+    with pytest.raises(VerifyError, match=r"no table with rows yet; its export says: Pending; wait"):
         await lake.verify(topic)
 
 
