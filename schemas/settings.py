@@ -103,7 +103,7 @@ class Settings(BaseSettings):
     )
 
     # Reading
-    cache_bytes: int = Field(256 * MIB, gt=0, description="Block cache of an agent.")
+    cache_bytes: int = Field(160 * MIB, gt=0, description="Block cache of an agent.")
     cache_block_bytes: int = Field(4 * MIB, gt=0, description="Alignment and size of cached blocks.")
     tail_extents_max: int = Field(100_000, gt=0, description="Extents kept in the tail index of an agent.")
     cold_cache_bytes: int = Field(
