@@ -8,15 +8,18 @@ Producer batches: up to five of `first_sequence i32 · last_sequence i32 · offs
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import chain
 from struct import Struct, calcsize, pack, unpack_from
 from struct import error as StructError  # noqa: N812
 
-from catalog.sequence import BatchOutcome, ProducerBatch
+from catalog.sequence import BATCHES_REMEMBERED, BatchOutcome, ProducerBatch
 
 _VERSION = 1
 _HEAD = Struct("<BI")
 _COLUMNS = ("h", "q", "q", "q", "?")
 _PRODUCER_BATCH = Struct("<iiqq")
+_PRODUCER_BATCHES = tuple(Struct("<" + "iiqq" * count) for count in range(BATCHES_REMEMBERED + 1))
+_new = tuple.__new__
 
 
 class OutcomeCorrupt(ValueError):
@@ -56,9 +59,9 @@ def unpack_outcome(packed: bytes) -> tuple[BatchOutcome, ...]:
 
 def pack_producer_batches(batches: Sequence[ProducerBatch]) -> bytes:
     """A producer's remembered batches."""
-    return b"".join([_PRODUCER_BATCH.pack(*batch) for batch in batches])
+    return _PRODUCER_BATCHES[len(batches)].pack(*chain.from_iterable(batches))
 
 
 def unpack_producer_batches(packed: bytes) -> tuple[ProducerBatch, ...]:
     """What `pack_producer_batches` packed."""
-    return tuple(map(ProducerBatch._make, _PRODUCER_BATCH.iter_unpack(packed)))
+    return tuple([_new(ProducerBatch, batch) for batch in _PRODUCER_BATCH.iter_unpack(packed)])

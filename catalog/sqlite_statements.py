@@ -22,7 +22,7 @@ _PLACEHOLDER = re.compile(r"\$(\d+)")
 _FOR_UPDATE = re.compile(r"\{for_update(:\w+)?\}")
 _LONE_ROWS = re.compile(r" FROM \{rows\} AS r(?= WHERE\b|\)|$)")
 _ROW_COLUMN = re.compile(r"\br\.(\w+)")
-_BOUND_ROWS_MAX = 16
+_BOUND_ROWS_MAX = 128
 """Up to this many rows are bound one by one: each count is a statement of its own in SQLite's cache."""
 _NOTHING_COMMITTED = ("locked", "locking", "busy", "unable to open", "disk i/o", "full", "readonly")
 
@@ -150,7 +150,7 @@ def connect(
         connection.execute(f"PRAGMA synchronous = {synchronous}")
         connection.execute("PRAGMA fullfsync = ON")  # macOS: a plain fsync leaves data in the drive's cache
         connection.execute("PRAGMA checkpoint_fullfsync = ON")
-        connection.execute("PRAGMA cache_size = -65536")
+        connection.execute("PRAGMA cache_size = -16384")  # KiB, per connection
         connection.create_function("neve_now_ms", 0, now_ms)
         return connection
     except sqlite3.Error as error:

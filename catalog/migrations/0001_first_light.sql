@@ -75,7 +75,7 @@ CREATE TABLE objects (
   bytes BIGINT NOT NULL,
   committed_ms BIGINT NOT NULL,
   outcome {blob}
-);
+) {clustered};
 CREATE INDEX objects_outcome ON objects (committed_ms) WHERE outcome IS NOT NULL;
 
 -- Object ids (epoch << 32 | sequence) that the sweeper is about to delete; a commit that names one is refused.
