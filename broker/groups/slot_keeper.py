@@ -61,6 +61,7 @@ class SlotKeeper:
         self._held: dict[int, Held] = {}
         self._claiming = asyncio.Lock()
         self._closing = False
+        self._renew_at_s = 0.0
 
     def held(self, slot: int) -> Held | None:
         """The slot while its lease is believed to run."""
@@ -77,11 +78,11 @@ class SlotKeeper:
             await asyncio.sleep(self._settings.group_slot_poll_ms / 1000)
 
     async def poll(self) -> None:
-        """One round: renew, give up what is lost, claim what should be ours, hand over what shouldn't. Raises DatabaseError."""
+        """One round: renew (at a third of the lease), give up what is lost, claim what should be ours, hand over what shouldn't. Raises DatabaseError."""
         self._expire()
         if self._closing:
             return
-        if self._held:
+        if self._held and self._clock.monotonic() >= self._renew_at_s:
             await self._renew()
         rows = await self._store.all()
         broker_ids = [broker.broker_id for broker in self._cluster.brokers()]
@@ -155,6 +156,7 @@ class SlotKeeper:
         began_s = self._clock.monotonic()
         renewing = dict(self._held)
         lease_ms = self._settings.group_slot_lease_ms
+        self._renew_at_s = began_s + lease_ms / 3000
         lost = await self._store.renew({slot: held.epoch for slot, held in sorted(renewing.items())}, lease_ms)
         for slot, held in renewing.items():
             if slot in lost:
