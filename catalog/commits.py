@@ -11,10 +11,11 @@ whatever the number of objects and batches. Invariants owned here:
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
+from catalog.commit_memory import CommitMemory, CommitRows, EpochRow
 from catalog.database import Columns, Database, Transaction
 from catalog.outcomes import pack_outcome, pack_producer_batches, unpack_outcome, unpack_producer_batches
 from catalog.sequence import (
@@ -92,6 +93,7 @@ class CommitStore:
     def __init__(self, db: Database, *, epoch_age_max_ms: int) -> None:
         self._db = db
         self._epoch_age_max_ms = epoch_age_max_ms
+        self._memory = CommitMemory()
 
     async def commit(self, group: Sequence[ObjectFacts]) -> list[ObjectOutcome]:
         """Commit a group in its order, in one transaction; one outcome per object.
@@ -100,8 +102,9 @@ class CommitStore:
         """
         assert len({facts.object_id for facts in group}) == len(group), "an object stands twice in one group"
 
-        async def body(tx: Transaction) -> list[ObjectOutcome]:
-            epochs = await self._lock_epochs(tx, group)
+        async def body(tx: Transaction) -> tuple[list[ObjectOutcome], CommitRows, Hashable | None, CommitRows]:
+            before, after = self._memory.rows(await tx.version()), CommitRows()
+            epochs = after.epochs = await self._lock_epochs(tx, group, before)
             now_ms, stored, condemned = await self._read_objects(tx, group)
             answers: list[ObjectOutcome] = []
             fresh: list[ObjectFacts] = []
@@ -121,11 +124,13 @@ class CommitStore:
                     answers.append(_PENDING)
                     fresh.append(facts)
             if fresh:
-                committed = iter(await _commit_fresh(tx, fresh, now_ms))
+                committed = iter(await _commit_fresh(tx, fresh, now_ms, before, after))
                 answers = [next(committed) if answer is _PENDING else answer for answer in answers]
-            return answers
+            return answers, before, await tx.version(), after
 
-        return await self._db.transact(body)
+        answers, before, version, after = await self._db.transact(body)
+        self._memory.learn(before, version, after)
+        return answers
 
     async def resolve(self, objects: Sequence[ObjectFacts]) -> dict[int, ObjectOutcome | None]:
         """What became of objects whose commit is unknown: the outcome, or None where they are certainly not committed.
@@ -134,7 +139,7 @@ class CommitStore:
         """
 
         async def body(tx: Transaction) -> dict[int, ObjectOutcome | None]:
-            await self._lock_epochs(tx, objects)
+            await self._lock_epochs(tx, objects, CommitRows())
             _, stored, _ = await self._read_objects(tx, objects)
             return {facts.object_id: _stored_answer(facts, stored) for facts in objects}
 
@@ -179,11 +184,15 @@ class CommitStore:
             lambda tx: tx.execute("DELETE FROM producers WHERE updated_ms < {now_ms} - $1", idle_ms)
         )
 
-    async def _lock_epochs(self, tx: Transaction, group: Sequence[ObjectFacts]) -> dict[int, tuple[int, int, int]]:
-        """epoch -> (issued_ms, lease_until_ms, retired), locked until the transaction ends."""
+    async def _lock_epochs(
+        self, tx: Transaction, group: Sequence[ObjectFacts], known: CommitRows
+    ) -> dict[int, EpochRow]:
+        """The epochs' rows, locked until the transaction ends; not read where they are known, and so nobody else writes."""
         wanted = sorted({epoch_of(facts.object_id) for facts in group})
-        rows = await tx.fetch_rows(_LOCK_EPOCHS, _EPOCH, [(epoch,) for epoch in wanted])
-        return {epoch: (issued, until, retired) for epoch, issued, until, retired in rows}
+        found = {epoch: known.epochs[epoch] for epoch in wanted if epoch in known.epochs}
+        rows = await tx.fetch_rows(_LOCK_EPOCHS, _EPOCH, [(epoch,) for epoch in wanted if epoch not in found])
+        found.update({epoch: (issued, until, retired) for epoch, issued, until, retired in rows})
+        return found
 
     async def _read_objects(
         self, tx: Transaction, group: Sequence[ObjectFacts]
@@ -266,11 +275,15 @@ def _refusal(
     return None
 
 
-async def _commit_fresh(tx: Transaction, fresh: Sequence[ObjectFacts], now_ms: int) -> list[Committed]:
-    """Sequence new objects and write what came out."""
-    shards = await _lock_shards(tx, fresh)
-    producers = await _read_producers(tx, fresh)
+async def _commit_fresh(
+    tx: Transaction, fresh: Sequence[ObjectFacts], now_ms: int, known: CommitRows, after: CommitRows
+) -> list[Committed]:
+    """Sequence new objects and write what came out; the rows as they are afterwards go into `after`."""
+    shards = await _lock_shards(tx, fresh, known.shards)
+    producers = await _read_producers(tx, fresh, known.producers)
     done = sequence(fresh, shards, producers, now_ms)
+    after.shards = shards | done.shards
+    after.producers = producers | done.producers
     extents = _extents_by_object(done)
     await tx.execute_rows(
         _INSERT_OBJECTS,
@@ -294,21 +307,28 @@ async def _commit_fresh(tx: Transaction, fresh: Sequence[ObjectFacts], now_ms: i
     ]
 
 
-async def _lock_shards(tx: Transaction, fresh: Sequence[ObjectFacts]) -> dict[ShardKey, ShardState]:
-    """The live shards of these objects, locked in sorted order."""
+async def _lock_shards(
+    tx: Transaction, fresh: Sequence[ObjectFacts], known: Mapping[ShardKey, ShardState]
+) -> dict[ShardKey, ShardState]:
+    """The live shards of these objects, locked in sorted order; not read where they are known."""
     wanted = sorted({batch[:2] for facts in fresh for batch in facts.batches})
-    rows = await tx.fetch_rows(_LOCK_SHARDS, _SHARD, wanted)
-    return {(topic, shard): ShardState(watermark, start, append) for topic, shard, watermark, start, append in rows}
+    found = {key: known[key] for key in wanted if key in known}
+    rows = await tx.fetch_rows(_LOCK_SHARDS, _SHARD, [key for key in wanted if key not in found])
+    for topic, shard, watermark, start, append in rows:
+        found[topic, shard] = ShardState(watermark, start, append)
+    return found
 
 
-async def _read_producers(tx: Transaction, fresh: Sequence[ObjectFacts]) -> dict[ProducerKey, ProducerState]:
-    """What is known of the idempotent producers of these objects. The shards' locks cover their producers."""
+async def _read_producers(
+    tx: Transaction, fresh: Sequence[ObjectFacts], known: Mapping[ProducerKey, ProducerState]
+) -> dict[ProducerKey, ProducerState]:
+    """What the database has of the idempotent producers of these objects. The shards' locks cover their producers."""
     wanted = sorted({(b.topic, b.shard, b.producer_id) for facts in fresh for b in facts.batches if b.producer_id >= 0})
-    rows = await tx.fetch_rows(_READ_PRODUCERS, _PRODUCER, wanted)
-    return {
-        (topic, shard, producer): ProducerState(epoch, unpack_producer_batches(batches))
-        for topic, shard, producer, epoch, batches in rows
-    }
+    found = {key: known[key] for key in wanted if key in known}
+    rows = await tx.fetch_rows(_READ_PRODUCERS, _PRODUCER, [key for key in wanted if key not in found])
+    for topic, shard, producer, epoch, batches in rows:
+        found[topic, shard, producer] = ProducerState(epoch, unpack_producer_batches(batches))
+    return found
 
 
 def _extents_by_object(done: Sequenced) -> dict[int, list[Extent]]:

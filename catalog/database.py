@@ -21,7 +21,7 @@ therefore await nothing but the transaction it is given.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Hashable, Sequence
 from typing import Any, Literal, Protocol, TypeVar
 
 T = TypeVar("T")
@@ -79,6 +79,14 @@ class Transaction(Protocol):
 
     async def now_ms(self) -> int:
         """The database's clock, Unix milliseconds. The only clock leases and ages are judged by."""
+        ...
+
+    async def version(self) -> Hashable | None:
+        """Of the rows as this write transaction sees them; None where the database can't tell.
+
+        The same value at the end of one and at the beginning of another write transaction of a process means that
+        between them nobody, in this process or another, has written a row.
+        """
         ...
 
 

@@ -122,3 +122,6 @@ class PostgresTransaction:
         """The server's clock at this statement, not at the transaction's start."""
         [(now,)] = await self.fetch("SELECT {now_ms}")
         return int(now)
+
+    async def version(self) -> None:
+        """PostgreSQL doesn't tell."""

@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import re
 import sqlite3
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Hashable, Sequence
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, Literal, TypeVar
@@ -130,6 +130,11 @@ class SqliteTransaction:
     async def now_ms(self) -> int:
         """The injected clock."""
         return self._now_ms()
+
+    async def version(self) -> Hashable | None:
+        """SQLite counts what other connections committed, and rows that this one has changed, rolled back or not."""
+        others = self._run("PRAGMA data_version", ()).fetchone()[0]
+        return others, self._connection.total_changes
 
     def _run(self, sql: str, args: tuple[Any, ...]) -> sqlite3.Cursor:
         try:

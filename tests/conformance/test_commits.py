@@ -197,6 +197,49 @@ async def test_a_retry_at_another_agent_is_a_duplicate(world: World) -> None:
     assert (await world.watermarks())[0] == 12
 
 
+async def test_what_a_process_remembers_of_its_last_commit_yields_to_every_other_write(world: World) -> None:
+    """Each writer between two commits of one process is heeded: other processes, and other stores of the process itself."""
+    agent, other = world.agent, await world.another()
+
+    async def commit(committer: Agent, count: int, producer: tuple[int, int, int]) -> BatchOutcome:
+        [done] = await committer.commits.commit([committer.obj(world.batch(count, producer=producer))])
+        assert isinstance(done, Committed)
+        return done.outcomes[0]
+
+    assert [(await commit(agent, 2, (7, 0, sequence))).offset for sequence in (0, 2, 4)] == [0, 2, 4]
+    assert (await commit(other, 3, (7, 0, 6))).offset == 6
+    assert (await commit(agent, 1, (7, 0, 9))).offset == 9
+    assert (await commit(agent, 1, (7, 0, 6))).error == 45
+    await other.commits.prune_producers(-LONG_MS)
+    assert (await commit(agent, 1, (7, 0, 500))).offset == 10
+    await agent.commits.prune_producers(-LONG_MS)
+    assert (await commit(agent, 1, (7, 0, 900))).offset == 11
+    await EpochStore(other.db).retire(agent.epoch)
+    assert await agent.commits.commit([agent.obj(world.batch(1))]) == [Refused("epoch-lost")]
+    assert (await commit(other, 1, (7, 0, 901))).offset == 12
+    await TopicStore(other.db).delete(world.topic.topic)
+    assert (await commit(other, 1, (7, 0, 902))).error == 3
+
+
+async def test_a_commit_that_was_rolled_back_is_not_remembered(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    agent = world.agent
+    assert offsets((await agent.commits.commit([agent.obj(world.batch(5))]))[0]) == [0]
+    transact = agent.db.transact
+
+    async def failing(body):  # type: ignore[no-untyped-def]
+        async def fail(tx):  # type: ignore[no-untyped-def]
+            await body(tx)
+            raise RuntimeError("rolled back")
+
+        return await transact(fail)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(agent.db, "transact", failing)
+        with pytest.raises(RuntimeError):
+            await agent.commits.commit([agent.obj(world.batch(100))])
+    assert offsets((await agent.commits.commit([agent.obj(world.batch(1))]))[0]) == [5]
+
+
 async def test_append_time_is_the_databases(world: World) -> None:
     stamped = world.batch(1)._replace(append_time=True)
     [done] = await world.agent.commits.commit([world.agent.obj(stamped)])
@@ -322,4 +365,4 @@ async def test_the_number_of_statements_is_constant(world: World, monkeypatch: p
     await count(1)
     await world.agent.commits.prune_producers(-LONG_MS)
     await count(20)
-    assert counts[0] == counts[1] <= 9
+    assert counts[0] == counts[1] <= 11

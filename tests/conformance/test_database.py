@@ -38,6 +38,27 @@ async def test_rows_go_in_and_come_out_with_their_types(database: Database) -> N
     assert await database.transact(body) == sorted((*row, b"\x00\xff") for row in ROWS)
 
 
+async def test_the_version_changes_with_every_write_of_anybody(opened: OpenDatabase) -> None:
+    here, there = opened.db, await opened.another()
+    await make_table(here)
+
+    async def write(db: Database, a: int) -> None:
+        await db.transact(lambda tx: tx.execute("INSERT INTO t (a, b) VALUES ($1, 0)", a))
+
+    async def read(db: Database) -> object:
+        return await db.transact(lambda tx: tx.version())
+
+    if await read(here) is None:
+        assert opened.kind == "postgresql"
+        return
+    versions = [await read(here)]
+    assert await read(here) == versions[0]
+    for number, db in enumerate((here, there, here, there)):
+        await write(db, number)
+        versions.append(await read(here))
+    assert len({*versions}) == 5
+
+
 async def test_rows_join_tables_and_compare_with_arguments(database: Database) -> None:
     await make_table(database)
 
