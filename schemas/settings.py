@@ -49,6 +49,11 @@ class Settings(BaseSettings):
     object_timeout_ms: int = Field(10_000, gt=0, description="Deadline of one object operation.")
     object_attempts: int = Field(4, gt=0, description="Attempts of one object operation within the commit deadline.")
     local_threads: int = Field(4, gt=0, description="Threads for the files of a local folder.")
+    local_inline_bytes: int = Field(
+        128 * 1024,
+        ge=0,
+        description="With fsync=never, objects up to this size go into the page cache without a thread; 0 turns that off.",
+    )
 
     # Writing
     flush_interval_ms: int = Field(250, ge=1, description="A flush is due this long after its first byte.")

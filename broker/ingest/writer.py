@@ -269,10 +269,11 @@ class IngestWriter:
         except BaseException as error:  # a bug or a cancellation: the flight fails, then the error goes on its way
             entry.error = ObjectStoreError(f"the upload ended early: {error!r}")
             raise
+        finally:
+            self._queue.poke()
 
     def _uploaded(self, task: asyncio.Task[None]) -> None:
         self._uploads.pop(task, None)
-        self._queue.poke()
         self._ask_soon()
         if not task.cancelled() and (error := task.exception()) is not None:
             log.error("upload task failed", error=repr(error))

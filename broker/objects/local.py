@@ -31,9 +31,15 @@ class UnsafeFsync(UserWarning):
 
 
 class LocalStore:
-    """The object port over a folder. `threads` bounds the file calls at a time."""
+    """The object port over a folder. `threads` bounds the file calls at a time.
 
-    def __init__(self, root: Path, fsync: Literal["always", "never"] = "always", threads: int = 4) -> None:
+    Without flushing, writing a small object is copying it into the page cache: objects up to `inline_bytes` are written
+    by the loop itself then, because the way to a thread and back takes longer. With flushing all go to the threads.
+    """
+
+    def __init__(
+        self, root: Path, fsync: Literal["always", "never"] = "always", threads: int = 4, inline_bytes: int = 0
+    ) -> None:
         if fsync == "never":
             warnings.warn(
                 f"fsync=never: records acknowledged from {root} can be lost when the machine stops; "
@@ -47,6 +53,7 @@ class LocalStore:
             raise Refused(
                 f"cannot keep objects in {root} ({error.strerror}): make it writable or name another"
             ) from error
+        self._inline_bytes = inline_bytes if fsync == "never" else 0
         self._workers = Threads(threads, "neve-objects")
 
     def __repr__(self) -> str:
@@ -54,7 +61,10 @@ class LocalStore:
 
     async def put(self, key: str, parts: Sequence[Buffer], *, if_absent: bool = True) -> None:
         """See the port. Unavailable when the disk is full or fails; OutcomeUnknown when only the flush of the name failed."""
-        await self._workers.call(self._files.put, check_key(key), parts, if_absent)
+        if self._inline_bytes and sum(map(len, parts)) <= self._inline_bytes:
+            self._files.put(check_key(key), parts, if_absent)
+        else:
+            await self._workers.call(self._files.put, check_key(key), parts, if_absent)
 
     async def get(self, key: str, start: int = 0, length: int | None = None) -> bytes:
         """See the port."""

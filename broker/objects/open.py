@@ -54,8 +54,12 @@ def bare_store(settings: Settings) -> ObjectStore:
     if settings.bucket is not None:
         return _from_url(settings.bucket, settings)
     if settings.data is not None:
-        return LocalStore(settings.data / OBJECTS_FOLDER, settings.fsync, settings.local_threads)
+        return _local(settings.data / OBJECTS_FOLDER, settings)
     raise Refused("no object store: name a folder with --data DIR, or a bucket with --bucket s3://BUCKET/PREFIX")
+
+
+def _local(root: Path, settings: Settings) -> LocalStore:
+    return LocalStore(root, settings.fsync, settings.local_threads, settings.local_inline_bytes)
 
 
 def _from_url(url: str, settings: Settings) -> ObjectStore:
@@ -64,7 +68,7 @@ def _from_url(url: str, settings: Settings) -> ObjectStore:
         # not repeated in the message: people put keys there
         raise Refused("the bucket URL holds more than bucket and prefix: write s3://BUCKET/PREFIX or file:///PATH")
     if parts.scheme == "file" and not parts.netloc and parts.path.startswith("/"):
-        return LocalStore(Path(unquote(parts.path)), settings.fsync, settings.local_threads)
+        return _local(Path(unquote(parts.path)), settings)
     if parts.scheme == "s3" and parts.netloc:
         return S3Store(
             S3Options(

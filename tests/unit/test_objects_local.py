@@ -9,7 +9,7 @@ import threading
 import warnings
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import pytest
 from hypothesis import given
@@ -96,6 +96,27 @@ async def test_never_flushes_only_when_told_and_warns(tmp_path: Path, flushed: l
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         await LocalStore(tmp_path / "objects").close()
+
+
+@pytest.mark.filterwarnings("ignore::broker.objects.local.UnsafeFsync")
+@pytest.mark.parametrize(("fsync", "size", "inline"), [("never", 9, True), ("never", 11, False), ("always", 9, False)])
+async def test_only_small_objects_without_flushing_are_written_by_the_loop(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fsync: Literal["always", "never"], size: int, inline: bool
+) -> None:
+    put, writers = local_files.LocalFiles.put, []
+
+    def seen(*args: Any) -> None:
+        writers.append(threading.current_thread())
+        put(*args)
+
+    monkeypatch.setattr(local_files.LocalFiles, "put", seen)
+    store = LocalStore(tmp_path / "objects", fsync, inline_bytes=10)
+    await store.put(KEY, [b"a" * (size - 1), b"b"])
+    assert await store.get(KEY) == b"a" * (size - 1) + b"b"
+    assert [writer is threading.current_thread() for writer in writers] == [inline]
+    with pytest.raises(AlreadyExists):
+        await store.put(KEY, [b"a" * size])
+    await store.close()
 
 
 def _fail(code: int) -> Callable[..., Any]:
