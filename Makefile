@@ -37,7 +37,7 @@ test: .venv/.dev ## every test that can run on this machine; the rest is skipped
 ifeq ($(TESTS),)
 	@failed=0; \
 	$(BIN)/python -m pytest -n $(WORKERS) --ignore=tests/integration $(ARGS) || failed=1; \
-	$(BIN)/python -m pytest tests/integration $(ARGS) || failed=1; \
+	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile tests/integration $(ARGS) || failed=1; \
 	exit $$failed
 else
 	$(BIN)/python -m pytest $(TESTS) $(ARGS)
