@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
 from broker.fetch.spans import BadExtent, Span, make_span
@@ -57,7 +57,7 @@ class BlockCache:
         self.reads_max = reads_max
         self._reads = asyncio.Semaphore(reads_max)
         self._blocks: OrderedDict[BlockKey, Block] = OrderedDict()
-        self._loading: dict[BlockKey, asyncio.Task[None]] = {}
+        self._loading: dict[BlockKey, asyncio.Task[Block]] = {}
         self.bytes = 0
         self.hits = 0
         self.misses = 0
@@ -84,7 +84,7 @@ class BlockCache:
                 return None
         span = block.spans.get(extent.byte_first)
         if span is None:
-            span = self._make(object_id, block, extent)
+            span = self._make(key, extent, self._blocks)
             if span is None:
                 self.misses += 1
                 return None
@@ -107,27 +107,34 @@ class BlockCache:
         keys = [(extent.object_id, number) for number in range(first, last + 1)]
         return [key for key in keys if key not in self._blocks]
 
-    async def load(self, extent: Extent, stored: StoredObject) -> None:
-        """Bring all blocks of an extent into memory. Raises the store's errors, or Corrupt."""
-        for task in self.start(extent, stored):
-            await asyncio.shield(task)
+    async def load(self, extent: Extent, stored: StoredObject) -> Span:
+        """Read what is missing of an extent and return it ready to serve. Raises the store's errors, Corrupt or BadExtent.
 
-    def start(self, extent: Extent, stored: StoredObject) -> list[asyncio.Task[None]]:
+        The blocks are held here until the extent is made: others may push them out of a small cache meanwhile.
+        """
+        key = (extent.object_id, WHOLE)
+        held = {key: self._blocks[key]} if key in self._blocks else {}
+        if not held:
+            first, last = self._numbers(extent)
+            key = (extent.object_id, first)
+            present = {(extent.object_id, n): self._blocks.get((extent.object_id, n)) for n in range(first, last + 1)}
+            tasks = self.start(extent, stored)
+            for wanted, block in present.items():
+                held[wanted] = block if block is not None else await asyncio.shield(tasks[wanted])
+        span = held[key].spans.get(extent.byte_first) or self._make(key, extent, held)
+        assert span is not None, "every block of the extent is held"
+        return span
+
+    def start(self, extent: Extent, stored: StoredObject) -> dict[BlockKey, asyncio.Task[Block]]:
         """Begin reading what is missing of an extent; one task per block, shared by all who wait for it."""
-        if (extent.object_id, WHOLE) in self._blocks:
-            return []
-        first, last = self._numbers(extent)
-        tasks: list[asyncio.Task[None]] = []
-        for number in range(first, last + 1):
-            key = (extent.object_id, number)
-            if key in self._blocks:
-                continue
+        tasks: dict[BlockKey, asyncio.Task[Block]] = {}
+        for key in self.missing(extent):
             task = self._loading.get(key)
             if task is None:
                 task = asyncio.get_running_loop().create_task(self._load(key, stored))
                 self._loading[key] = task
                 task.add_done_callback(self._loaded(key))
-            tasks.append(task)
+            tasks[key] = task
         return tasks
 
     @property
@@ -154,15 +161,15 @@ class BlockCache:
         size = self._block_bytes
         return extent.byte_first // size, (extent.byte_first + extent.byte_length - 1) // size
 
-    def _loaded(self, key: BlockKey) -> Callable[[asyncio.Task[None]], None]:
-        def done(task: asyncio.Task[None]) -> None:
+    def _loaded(self, key: BlockKey) -> Callable[[asyncio.Task[Block]], None]:
+        def done(task: asyncio.Task[Block]) -> None:
             self._loading.pop(key, None)
             if not task.cancelled():
                 task.exception()  # whoever waits gets it; a readahead that failed is asked again by the reader
 
         return done
 
-    async def _load(self, key: BlockKey, stored: StoredObject) -> None:
+    async def _load(self, key: BlockKey, stored: StoredObject) -> Block:
         object_id, number = key
         first = number * self._block_bytes
         async with self._reads:
@@ -173,7 +180,9 @@ class BlockCache:
             raise Corrupt(f"{stored.name} ends at byte {end}, it should have {stored.bytes}")
         if first == 0:
             _check_head(object_id, stored.name, data, stored.bytes or end)
-        self._add(key, Block(bytearray(data), first, checked=False))
+        block = Block(bytearray(data), first, checked=False)
+        self._add(key, block)
+        return block
 
     def _add(self, key: BlockKey, block: Block) -> None:
         before = self._blocks.pop(key, None)
@@ -185,28 +194,30 @@ class BlockCache:
             _, oldest = self._blocks.popitem(last=False)
             self.bytes -= oldest.bytes
 
-    def _make(self, object_id: int, block: Block, extent: Extent) -> Span | None:
-        """Patch an extent in its block; one that reaches into the next block gets bytes of its own."""
+    def _make(self, key: BlockKey, extent: Extent, blocks: Mapping[BlockKey, Block]) -> Span | None:
+        """Patch an extent in its block; one that reaches into the next of `blocks` gets bytes of its own."""
+        object_id, block = key[0], blocks[key]
         at = extent.byte_first - block.first
         if at < 0:
             raise BadExtent(f"the extent begins at byte {extent.byte_first}, before the segment's body")
         data = block.data[at : at + extent.byte_length]
         if len(data) < extent.byte_length:
-            if (object_id, WHOLE) in self._blocks:
+            if key[1] == WHOLE:
                 raise BadExtent(f"the extent ends {extent.byte_length - len(data)} bytes behind the segment's body")
             pieces = [data]
             first, last = self._numbers(extent)
             missing = extent.byte_length - len(data)
             for number in range(first + 1, last + 1):
-                after = self._blocks.get((object_id, number))
+                after = blocks.get((object_id, number))
                 if after is None:
                     return None
                 pieces.append(after.data[:missing])
                 missing -= len(pieces[-1])
             own = bytearray().join(pieces)
             data = memoryview(own)
-            self.bytes += len(own)
-            block.bytes += len(own)
+            if self._blocks.get(key) is block:
+                self.bytes += len(own)
+                block.bytes += len(own)
         span = make_span(data, extent, verify=not block.checked)
         block.spans[extent.byte_first] = span
         return span

@@ -305,13 +305,7 @@ class FetchReader:
 
     async def _fetch_extent(self, extent: Extent) -> Span:
         stored = await self.names.find(extent)
-        cache = self._cache_for(extent)
-        for _ in range(3):  # a small cache may push a block out again before this waiter runs
-            await cache.load(extent, stored)
-            span = cache.span(extent)
-            if span is not None:
-                return span
-        raise ObjectStoreError(f"the cache is too small to hold the blocks of {stored.name}")
+        return await self._cache_for(extent).load(extent, stored)
 
 
 def _failed(error: int) -> ShardView:

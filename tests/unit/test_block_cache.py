@@ -87,6 +87,18 @@ async def test_extents_across_blocks_are_put_together() -> None:
     assert [value(cache, extent) for extent in extents] == [b"a" * 700, b"b" * 3000, b"c" * 10]
 
 
+async def test_a_cache_too_small_for_all_who_wait_serves_them_all() -> None:
+    store = Store()
+    cache = cache_over(store, bytes_max=1, reads_max=8)
+    objects = [await put(store, n, batch_of(bytes([n]) * 2500)) for n in range(8)]
+    spans = await asyncio.gather(*(cache.load(extent, stored) for stored, [extent] in objects))
+    for (_, [extent]), span in zip(objects, spans, strict=True):
+        [record] = decode_batch(span.data)
+        assert (record.offset, record.value) == (extent.offset_first, bytes([extent.object_id & 0xFF]) * 2500)
+    assert len(store.gets) == 8 * 3
+    assert cache.bytes <= 1000
+
+
 async def test_bytes_are_bounded_and_the_oldest_leave() -> None:
     store = Store()
     cache = cache_over(store, bytes_max=2500)
