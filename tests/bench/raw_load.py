@@ -22,7 +22,8 @@ from neve.topic_admin import create_topic, delete_topic
 from schemas.kafka.batch import HEADER_BYTES, batch_size, read_header
 from schemas.kafka.records import build_batch
 
-BASE_TIMESTAMP_MS = 1_700_000_000_000
+BASE_TIMESTAMP_MS = time.time_ns() // 1_000_000
+"""Of now: Kafka's retention goes by the records' timestamps and would delete old ones under the reader."""
 
 
 def build(record_bytes: int, batch_bytes: int) -> tuple[bytes, int]:
