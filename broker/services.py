@@ -279,5 +279,4 @@ class Services:
     writer: Writer
     reader: Reader
     producer_ids: ProducerIds
-    groups: Groups
     workers: Workers = field(default_factory=InlineWorkers)
