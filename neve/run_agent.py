@@ -101,7 +101,7 @@ async def serve(settings: Settings, ready_file: Path | None) -> int:
 
         assert agent.core is not None
         try:
-            return await agent.core.store.get(warehouse.key_of(location, root))
+            return bytes(await agent.core.store.get(warehouse.key_of(location, root)))
         except NotFound as error:
             raise FileNotFoundError(location) from error
         except ObjectStoreError as error:

@@ -112,7 +112,7 @@ class Settings(BaseSettings):
     cache_block_bytes: int = Field(4 * MIB, gt=0, description="Alignment and size of cached blocks.")
     tail_extents_max: int = Field(100_000, gt=0, description="Extents kept in the tail index of an agent.")
     cold_cache_bytes: int = Field(
-        64 * MIB, gt=0, description="Block cache of the cold path, which old data goes through."
+        128 * MIB, gt=0, description="Block cache of the cold path, which old data goes through."
     )
     hot_reads_max: int = Field(32, gt=0, description="Concurrent object reads of recent data.")
     readahead_bytes: int = Field(

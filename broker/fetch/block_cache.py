@@ -180,7 +180,7 @@ class BlockCache:
             raise Corrupt(f"{stored.name} ends at byte {end}, it should have {stored.bytes}")
         if first == 0:
             _check_head(object_id, stored.name, data, stored.bytes or end)
-        block = Block(bytearray(data), first, checked=False)
+        block = Block(data if isinstance(data, bytearray) else bytearray(data), first, checked=False)
         self._add(key, block)
         return block
 
@@ -223,7 +223,7 @@ class BlockCache:
         return span
 
 
-def _check_head(object_id: int, name: str, data: bytes, object_bytes: int | None) -> None:
+def _check_head(object_id: int, name: str, data: bytes | bytearray, object_bytes: int | None) -> None:
     """The object's own header, where the first block holds it all, must be whole and name the object asked for."""
     try:
         if len(data) < head_bytes(data[:PREFIX_BYTES], object_bytes):

@@ -106,7 +106,7 @@ def decode(body: bytes) -> ClusterFile:
 async def read(store: ObjectStore) -> ClusterFile | None:
     """The cluster that holds the prefix, or None."""
     try:
-        return decode(await store.get(CLUSTER_FILE))
+        return decode(bytes(await store.get(CLUSTER_FILE)))
     except NotFound:
         return None
 

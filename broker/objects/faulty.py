@@ -82,7 +82,7 @@ class FaultyStore:
         if self._fires("lost_reply"):
             raise OutcomeUnknown(f"writing {key}: landed, the answer was lost")
 
-    async def get(self, key: str, start: int = 0, length: int | None = None) -> bytes:
+    async def get(self, key: str, start: int = 0, length: int | None = None) -> bytes | bytearray:
         """See the port."""
         await self._before(f"reading {key}")
         body = await self._inner.get(key, start, length)

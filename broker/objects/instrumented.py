@@ -83,7 +83,7 @@ class InstrumentedStore:
         await self._observed("put", self._inner.put(key, parts, if_absent=if_absent))
         self._metrics.bytes["put"].inc(sum(len(part) for part in parts))
 
-    async def get(self, key: str, start: int = 0, length: int | None = None) -> bytes:
+    async def get(self, key: str, start: int = 0, length: int | None = None) -> bytes | bytearray:
         """See the port."""
         body = await self._observed("get", self._inner.get(key, start, length))
         self._metrics.bytes["get"].inc(len(body))

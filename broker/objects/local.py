@@ -66,7 +66,7 @@ class LocalStore:
         else:
             await self._workers.call(self._files.put, check_key(key), parts, if_absent)
 
-    async def get(self, key: str, start: int = 0, length: int | None = None) -> bytes:
+    async def get(self, key: str, start: int = 0, length: int | None = None) -> bytes | bytearray:
         """See the port."""
         if start < 0 or (length is not None and length < 0):
             raise ValueError(f"no such range: start {start}, length {length}")

@@ -10,6 +10,7 @@ import fcntl
 import itertools
 import os
 import secrets
+import stat
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -151,18 +152,21 @@ class LocalFiles:
             self._flushed.clear()
         self._flushed[folder] = None
 
-    def get(self, key: str, start: int, length: int | None) -> bytes:
+    def get(self, key: str, start: int, length: int | None) -> bytearray:
         """The bytes of a range, cut at the end."""
         path = self._base + path_of(key)
         try:
             fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
             try:
-                rest = max(0, os.fstat(fd).st_size - start)
+                found = os.fstat(fd)
+                if stat.S_ISDIR(found.st_mode):
+                    raise NotFound(key)
+                rest = max(0, found.st_size - start)
                 wanted = rest if length is None else min(length, rest)
                 return _read_all(fd, start, wanted, path)
             finally:
                 os.close(fd)
-        except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
+        except (FileNotFoundError, NotADirectoryError):
             raise NotFound(key) from None
         except OSError as error:
             raise Unavailable(f"cannot read {path}: {error.strerror}") from error
@@ -285,13 +289,16 @@ def _write_all(fd: int, parts: Sequence[Buffer]) -> None:
         written = os.writev(fd, parts)
 
 
-def _read_all(fd: int, start: int, wanted: int, path: str) -> bytes:
-    body = os.pread(fd, wanted, start)
-    while len(body) < wanted:  # one call reads at most 2 GiB
-        more = os.pread(fd, wanted - len(body), start + len(body))
-        if not more:
-            raise Corrupt(f"{path} ended at {start + len(body)} while it was read, {start + wanted} was expected")
-        body += more
+def _read_all(fd: int, start: int, wanted: int, path: str) -> bytearray:
+    """Read to where the bytes stay and may be patched: a copy of `bytes` would be made by whoever holds up everybody."""
+    body = bytearray(wanted)
+    view, at = memoryview(body), 0
+    os.lseek(fd, start, os.SEEK_SET)  # preadv is missing on older macOS
+    while at < wanted:  # one call reads at most 2 GiB
+        count = os.readv(fd, [view[at:]])
+        if not count:
+            raise Corrupt(f"{path} ended at {start + at} while it was read, {start + wanted} was expected")
+        at += count
     return body
 
 

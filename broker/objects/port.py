@@ -60,10 +60,11 @@ class ObjectStore(Protocol):
         """Store the concatenation of `parts` durably. `if_absent` raises AlreadyExists where the key is taken."""
         ...
 
-    async def get(self, key: str, start: int = 0, length: int | None = None) -> bytes:
+    async def get(self, key: str, start: int = 0, length: int | None = None) -> bytes | bytearray:
         """Bytes `[start, start+length)` (to the end when None). NotFound; Corrupt when fewer bytes come back than exist.
 
-        A range that reaches past the object's end is cut at the end.
+        A range that reaches past the object's end is cut at the end. The bytes are the caller's own, to write into if
+        they can be written.
         """
         ...
 

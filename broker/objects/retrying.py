@@ -131,7 +131,7 @@ class RetryingStore:
             return Found.OTHER
         return Found.OURS if crc32c.crc32c(body) == _crc(parts) else Found.OTHER
 
-    async def get(self, key: str, start: int = 0, length: int | None = None) -> bytes:
+    async def get(self, key: str, start: int = 0, length: int | None = None) -> bytes | bytearray:
         """See the port. Corrupt only when every attempt came back short."""
         return await self._read("get", lambda: self._inner.get(key, start, length), f"reading {key}")
 

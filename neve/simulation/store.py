@@ -127,7 +127,7 @@ class SimStore:
         if unknown:
             raise OutcomeUnknown("simulated timeout; the object was stored")
 
-    async def get(self, key: str, start: int = 0, length: int | None = None) -> bytes:
+    async def get(self, key: str, start: int = 0, length: int | None = None) -> bytes | bytearray:
         """See the port."""
         take = self._world.faults.take
         there, back = self._delay("get_slow"), self._world.uniform(self._latency_s)
