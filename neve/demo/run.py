@@ -20,7 +20,6 @@ from neve.demo.client import DemoFailed, create_topics, flight_records, receive,
 from neve.demo.flights import FLIGHT_TYPES, PLANE_TYPES, columns, plane_versions, planes
 from neve.demo.show import ANSWER_SQL, Show, as_json
 
-FLIGHTS_IN_ALL = 336_776
 START_TIMEOUT_S = 30.0
 TABLE_TIMEOUT_S = 90.0
 PARTITIONS = 4

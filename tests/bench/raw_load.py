@@ -16,6 +16,7 @@ import struct
 import threading
 import time
 from collections import deque
+from collections.abc import Callable
 
 from neve.kafka_client import KafkaClient
 from neve.topic_admin import create_topic, delete_topic
@@ -88,48 +89,55 @@ def check_produce(answer: bytes, topic: str) -> None:
         at += 4 + 2 + 8 + 8 + 8
 
 
-def produce(args: argparse.Namespace) -> dict[str, float]:
-    """Closed loop with `in_flight` requests per connection for `seconds`."""
-    batch, records = build(args.record, args.batch)
-    per_request = args.batches
-    latencies: list[float] = []
-    totals = [0] * args.connections
+def in_threads(count: int, worker: Callable[[int], None]) -> float:
+    """Run `worker(0)` to `worker(count - 1)` at once; returns the seconds they took, or raises the first failure."""
     errors: list[BaseException] = []
-    stop_at = time.monotonic() + args.seconds
 
-    def worker(index: int) -> None:
+    def guarded(index: int) -> None:
         try:
-            sock = connect(args.bootstrap)
-            sent: deque[float] = deque()
-            request = b"".join(
-                produce_request(
-                    args.topic, index * per_request % args.partitions, batch, per_request, args.partitions, 1
-                )
-            )
-            while True:
-                now = time.monotonic()
-                if now < stop_at and len(sent) < args.in_flight:
-                    sent.append(now)
-                    sock.sendall(request)
-                    continue
-                if not sent:
-                    break
-                check_produce(receive(sock), args.topic)
-                latencies.append(time.monotonic() - sent.popleft())
-                totals[index] += 1
-            sock.close()
+            worker(index)
         except BaseException as error:
             errors.append(error)
 
     started = time.monotonic()
-    threads = [threading.Thread(target=worker, args=(n,)) for n in range(args.connections)]
+    threads = [threading.Thread(target=guarded, args=(n,)) for n in range(count)]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
     if errors:
         raise errors[0]
-    seconds = time.monotonic() - started
+    return time.monotonic() - started
+
+
+def produce(args: argparse.Namespace) -> dict[str, float]:
+    """Closed loop with `in_flight` requests per connection for `seconds`."""
+    batch, records = build(args.record, args.batch)
+    per_request = args.batches
+    latencies: list[float] = []
+    totals = [0] * args.connections
+    stop_at = time.monotonic() + args.seconds
+
+    def worker(index: int) -> None:
+        sock = connect(args.bootstrap)
+        sent: deque[float] = deque()
+        request = b"".join(
+            produce_request(args.topic, index * per_request % args.partitions, batch, per_request, args.partitions, 1)
+        )
+        while True:
+            now = time.monotonic()
+            if now < stop_at and len(sent) < args.in_flight:
+                sent.append(now)
+                sock.sendall(request)
+                continue
+            if not sent:
+                break
+            check_produce(receive(sock), args.topic)
+            latencies.append(time.monotonic() - sent.popleft())
+            totals[index] += 1
+        sock.close()
+
+    seconds = in_threads(args.connections, worker)
     latencies.sort()
     requests = sum(totals)
     return {
@@ -158,33 +166,21 @@ def fetch(args: argparse.Namespace) -> dict[str, float]:
     """Read all partitions from the start to `bytes`, each connection its own partitions."""
     totals = [0] * args.connections
     counts = [0] * args.connections
-    errors: list[BaseException] = []
 
     def worker(index: int) -> None:
-        try:
-            sock = connect(args.bootstrap)
-            offsets = dict.fromkeys(range(index, args.partitions, args.connections), 0)
-            goal = args.bytes * len(offsets) // args.partitions
-            idle = 0
-            while totals[index] < goal and idle < 5:
-                sock.sendall(fetch_request(args.topic, offsets, 1))
-                got = read_fetch(memoryview(receive(sock)), offsets)
-                totals[index] += got[0]
-                counts[index] += got[1]
-                idle = 0 if got[0] else idle + 1
-            sock.close()
-        except BaseException as error:
-            errors.append(error)
+        sock = connect(args.bootstrap)
+        offsets = dict.fromkeys(range(index, args.partitions, args.connections), 0)
+        goal = args.bytes * len(offsets) // args.partitions
+        idle = 0
+        while totals[index] < goal and idle < 5:
+            sock.sendall(fetch_request(args.topic, offsets, 1))
+            got = read_fetch(memoryview(receive(sock)), offsets)
+            totals[index] += got[0]
+            counts[index] += got[1]
+            idle = 0 if got[0] else idle + 1
+        sock.close()
 
-    started = time.monotonic()
-    threads = [threading.Thread(target=worker, args=(n,)) for n in range(args.connections)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    if errors:
-        raise errors[0]
-    return {"seconds": time.monotonic() - started, "bytes": sum(totals), "records": sum(counts)}
+    return {"seconds": in_threads(args.connections, worker), "bytes": sum(totals), "records": sum(counts)}
 
 
 def read_fetch(answer: memoryview, offsets: dict[int, int]) -> tuple[int, int]:
