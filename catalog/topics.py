@@ -1,7 +1,7 @@
 """Topics: their shards, settings and reserved table names.
 
 Invariants: topic numbers, ids and table names are never used again, also not by a topic recreated under the same name;
-a live name is unique; `changed` numbers become visible in their order, so a cache that asks for what changed since its
+a live name is unique, dots and underscores taken for the same; shards are only added; `changed` numbers become visible in their order, so a cache that asks for what changed since its
 last number misses nothing.
 """
 
@@ -9,9 +9,10 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from uuid import UUID
 
+from catalog.configs import Change
 from catalog.counters import take
 from catalog.database import Columns, Database, DatabaseError, Row, Transaction
 from schemas.names import (
@@ -29,11 +30,30 @@ TABLE_CONFIG = "iceberg.table"
 _NAME: Columns = (("name", "text"),)
 _ID: Columns = (("topic_id", "text"),)
 _TABLE: Columns = (("folded", "text"), ("kind", "text"), ("name", "text"))
+_ALIKE = (
+    "SELECT name FROM topics WHERE replace(name, '.', '_') = replace($1, '.', '_') AND deleted_ms IS NULL ORDER BY name"
+)
 _SELECT = "SELECT t.topic, t.topic_id, t.name, t.shards, t.config, t.created_ms, t.deleted_ms, t.changed FROM "
 
 
 class TopicExists(DatabaseError):
     """A live topic has this name."""
+
+
+class TopicCollides(DatabaseError):
+    """A live topic, `existing`, has a name that differs only in dots and underscores."""
+
+    def __init__(self, existing: str) -> None:
+        super().__init__(f"topic {existing!r} has a name that differs only in dots and underscores")
+        self.existing = existing
+
+
+class NotMoreShards(DatabaseError):
+    """A topic can only get more shards than it has, `shards`."""
+
+    def __init__(self, shards: int) -> None:
+        super().__init__(f"the topic has {shards} shards already")
+        self.shards = shards
 
 
 class TopicGone(DatabaseError):
@@ -69,13 +89,19 @@ class TopicStore:
         self._db = db
 
     async def create(self, name: str, topic_id: UUID, shards: int, config: Mapping[str, str]) -> TopicRow:
-        """Create a topic with its shards and table names. Name and config are valid. Raises TopicExists, TableNameTaken."""
+        """Create a topic with its shards and table names. Name and config are valid.
+
+        Raises TopicExists, TopicCollides, TableNameTaken.
+        """
 
         async def body(tx: Transaction) -> TopicRow:
             # Held to the end: creations and changes of topics run one after the other.
             changed = await take(tx, "topic_change")
-            if await tx.fetch("SELECT 1 FROM topics WHERE name = $1 AND deleted_ms IS NULL", name):
+            alike = [row[0] for row in await tx.fetch(_ALIKE, name)]
+            if name in alike:
                 raise TopicExists(f"topic {name!r} exists")
+            if alike:
+                raise TopicCollides(alike[0])
             topic = await take(tx, "topic")
             row = TopicRow(topic, topic_id, name, shards, dict(config), await tx.now_ms(), None, changed)
             await tx.execute(
@@ -89,13 +115,7 @@ class TopicStore:
                 row.created_ms,
                 changed,
             )
-            await tx.execute_rows(
-                "INSERT INTO shards (topic, shard, high_watermark, log_start, append_ms) "
-                "SELECT $1, r.shard, 0, 0, -1 FROM {rows} AS r",
-                (("shard", "integer"),),
-                [(shard,) for shard in range(shards)],
-                topic,
-            )
+            await _add_shards(tx, topic, range(shards))
             await _reserve_tables(tx, row)
             return row
 
@@ -116,23 +136,42 @@ class TopicStore:
 
         await self._db.transact(body)
 
-    async def set_config(self, topic: int, config: Mapping[str, str]) -> TopicRow:
-        """Replace a topic's own settings. Raises TopicGone, TableNameFixed."""
+    async def collision(self, name: str) -> str | None:
+        """The live topic, if there is one, whose name is this one or differs from it only in dots and underscores."""
+        rows = await self._db.snapshot(lambda tx: tx.fetch(_ALIKE, name))
+        return rows[0][0] if rows else None
+
+    async def grow(self, topic: int, shards: int) -> TopicRow:
+        """Give a topic `shards` shards in all; the new ones are empty. Raises TopicGone, NotMoreShards."""
 
         async def body(tx: Transaction) -> TopicRow:
             changed = await take(tx, "topic_change")
-            rows = await tx.fetch(_SELECT + "topics AS t WHERE t.topic = $1 AND t.deleted_ms IS NULL", topic)
-            if not rows:
-                raise TopicGone(f"there is no live topic number {topic}")
-            row = _row(rows[0])
+            row = await _live(tx, topic)
+            if shards <= row.shards:
+                raise NotMoreShards(row.shards)
+            await _add_shards(tx, topic, range(row.shards, shards))
+            await tx.execute("UPDATE topics SET shards = $2, changed = $3 WHERE topic = $1", topic, shards, changed)
+            return replace(row, shards=shards, changed=changed)
+
+        return await self._db.transact(body)
+
+    async def set_config(self, topic: int, config: Mapping[str, str]) -> TopicRow:
+        """Replace a topic's own settings. Raises TopicGone, TableNameFixed."""
+        return await self.alter_config(topic, lambda _: config)
+
+    async def alter_config(self, topic: int, change: Change) -> TopicRow:
+        """Replace a topic's own settings by `change` of them. Raises TopicGone, TableNameFixed, and what `change` raises."""
+
+        async def body(tx: Transaction) -> TopicRow:
+            changed = await take(tx, "topic_change")
+            row = await _live(tx, topic)
+            config = dict(change(row.config))
             if config.get(TABLE_CONFIG) != row.config.get(TABLE_CONFIG):
                 raise TableNameFixed(f"{TABLE_CONFIG} of topic {row.name!r} can't change after the topic was created")
             await tx.execute(
                 "UPDATE topics SET config = $2, changed = $3 WHERE topic = $1", topic, _dump(config), changed
             )
-            return TopicRow(
-                topic, row.topic_id, row.name, row.shards, dict(config), row.created_ms, None, changed
-            )  # fmt: skip
+            return replace(row, config=config, changed=changed)
 
         return await self._db.transact(body)
 
@@ -167,6 +206,23 @@ class TopicStore:
             lambda tx: tx.fetch("SELECT kind, name FROM table_names WHERE topic = $1 ORDER BY kind", topic)
         )
         return {row[0]: row[1] for row in rows}
+
+
+async def _live(tx: Transaction, topic: int) -> TopicRow:
+    rows = await tx.fetch(_SELECT + "topics AS t WHERE t.topic = $1 AND t.deleted_ms IS NULL", topic)
+    if not rows:
+        raise TopicGone(f"there is no live topic number {topic}")
+    return _row(rows[0])
+
+
+async def _add_shards(tx: Transaction, topic: int, shards: range) -> None:
+    await tx.execute_rows(
+        "INSERT INTO shards (topic, shard, high_watermark, log_start, append_ms) "
+        "SELECT $1, r.shard, 0, 0, -1 FROM {rows} AS r",
+        (("shard", "integer"),),
+        [(shard,) for shard in shards],
+        topic,
+    )
 
 
 def _dump(config: Mapping[str, str]) -> str:

@@ -3,18 +3,28 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Mapping
 from uuid import UUID
 
 import pytest
 
 from catalog.agents import AgentFacts, AgentStore, BrokerIdTaken
 from catalog.cluster import ClusterStore
+from catalog.configs import ConfigStore
 from catalog.database import Database
 from catalog.epochs import EpochStore
 from catalog.exports import ExportStatus, ExportStore, LedgerFile, LedgerGap
 from catalog.leases import LeaseLost, LeaseStore
 from catalog.producer_ids import ProducerIdBlocks
-from catalog.topics import TableNameFixed, TableNameTaken, TopicExists, TopicGone, TopicStore
+from catalog.topics import (
+    NotMoreShards,
+    TableNameFixed,
+    TableNameTaken,
+    TopicCollides,
+    TopicExists,
+    TopicGone,
+    TopicStore,
+)
 from tests.conformance.database_kinds import OpenDatabase
 
 LONG_MS = 600_000
@@ -267,3 +277,56 @@ async def test_export_statuses_are_replaced(db: Database) -> None:
     await exports.put_status(dlq)
     assert await exports.statuses() == [running, dlq]
     assert await exports.statuses(7) == [running]
+
+
+async def test_topics_alike_collide_also_when_both_are_made_at_once(db: Database) -> None:
+    topics = TopicStore(db)
+    await topics.create("like.this", uid(1), 1, {})
+    for name in ("like_this", "like.this"):
+        assert await topics.collision(name) == "like.this"
+    with pytest.raises(TopicCollides) as refused:
+        await topics.create("like_this", uid(2), 1, {})
+    assert refused.value.existing == "like.this"
+    with pytest.raises(TopicExists):
+        await topics.create("like.this", uid(3), 1, {})
+    made = await topics.by_names(["like.this"])
+    await topics.delete(made[0].topic)
+    assert await topics.collision("like_this") is None
+    await topics.create("like_this", uid(4), 1, {})
+
+
+async def test_a_topic_grows_and_never_shrinks(db: Database) -> None:
+    topics = TopicStore(db)
+    made = await topics.create("grows", uid(1), 2, {})
+    grown = await topics.grow(made.topic, 5)
+    assert (grown.shards, grown.changed > made.changed) == (5, True)
+    assert [row.shards for row in await topics.changed_since(made.changed)] == [5]
+    shards = await db.snapshot(
+        lambda tx: tx.fetch("SELECT shard, high_watermark FROM shards WHERE topic = $1 ORDER BY shard", made.topic)
+    )
+    assert [tuple(row) for row in shards] == [(shard, 0) for shard in range(5)]
+    for count in (5, 3):
+        with pytest.raises(NotMoreShards) as refused:
+            await topics.grow(made.topic, count)
+        assert refused.value.shards == 5
+    await topics.delete(made.topic)
+    with pytest.raises(TopicGone):
+        await topics.grow(made.topic, 9)
+
+
+async def test_configs_change_in_one_step_and_are_heard_of(db: Database) -> None:
+    configs = ConfigStore(db)
+    first = await configs.alter(4, "", lambda config: {**config, "a": "1"})
+    await configs.alter(4, "", lambda config: {**config, "b": "2"})
+    await configs.alter(32, "", lambda config: {**config, "c": "3"})
+
+    def refuse(config: Mapping[str, str]) -> Mapping[str, str]:
+        raise ValueError("not this")
+
+    with pytest.raises(ValueError, match="not this"):
+        await configs.alter(4, "", refuse)
+    rows = await configs.changed_since(0)
+    assert [(row.kind, row.name, dict(row.config)) for row in rows] == [(4, "", {"a": "1", "b": "2"}), (32, "", {"c": "3"})]  # fmt: skip
+    last = await configs.alter(4, "", lambda _: {})
+    assert await configs.changed_since(rows[-1].changed) == [last]
+    assert last.changed > first.changed
