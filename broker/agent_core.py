@@ -26,6 +26,7 @@ from broker.fetch.record_times import record_finder
 from broker.fetch.shard_reads import ShardReads
 from broker.fetch.tail_index import TailIndex
 from broker.fetch.waiters import Waiters
+from broker.groups.coordinator import GroupCoordinator
 from broker.hints import CHANNEL, HintSender
 from broker.ingest.flight import Flight
 from broker.ingest.upload import Uploaded
@@ -65,6 +66,7 @@ class AgentCore:
     poller: Poller
     hints: HintSender
     pruner: Pruner
+    groups: GroupCoordinator
     reads: ShardReads
     index: TailIndex
     hot: BlockCache
@@ -86,11 +88,15 @@ class AgentCore:
         self.supervisor.start("cluster", self.cluster.run())
         self.supervisor.start("hints", self.hints.run())
         self.supervisor.start("pruner", self.pruner.run())
+        self.supervisor.start("group slots", self.groups.run_keeper())
+        self.supervisor.start("group writes", self.groups.run_writes())
+        self.supervisor.start("group offsets", self.groups.run_expiry())
 
     async def drain(self) -> None:
         """Flush and commit what was taken over, answer everybody; long polls return."""
         self.reader.closing = True
         self.waiters.wake_all()
+        await self.groups.drain()
         await self.writer.drain()
 
     async def stop(self) -> None:
@@ -98,6 +104,7 @@ class AgentCore:
         self.reader.closing = True
         self.waiters.wake_all()
         await self.writer.close()
+        self.groups.failed()
         await self.supervisor.stop()
         await self.reads.close()
         await self.hot.close()
@@ -127,6 +134,7 @@ class AgentCore:
     def failed(self) -> None:
         """A background task died: nobody waits for what can't come."""
         self.writer.fail_all()
+        self.groups.failed()
         self.reader.closing = True
         self.waiters.wake_all()
 
@@ -193,11 +201,14 @@ async def build_core(
         TopicStore(database), settings, rng, on_gone=lambda topic, shards: core.topic_gone(topic, shards)
     )
     cluster = ClusterView(AgentStore(database), settings, cluster_id=cluster_id, instance=instance, version=version)
+    groups = GroupCoordinator(database, cluster, clock, settings, instance=instance)
     interval_s = settings.poll_interval_ms / 1000
     if database.dialect == "sqlite":
         interval_s = min(interval_s, SQLITE_POLL_INTERVAL_S)
     core = AgentCore(
-        services=Services(settings, clock, rng, cluster, topics, writer, reader, ProducerIdBlocks(database), work),
+        services=Services(
+            settings, clock, rng, cluster, topics, writer, reader, ProducerIdBlocks(database), groups, work
+        ),
         database=database,
         store=store,
         writer=writer,
@@ -208,6 +219,7 @@ async def build_core(
         poller=Poller(index, names, reads, waiters, interval_s=interval_s),
         hints=HintSender(database, instance, gap_s=settings.hint_interval_ms / 1000),
         pruner=Pruner(commits, clock, settings),
+        groups=groups,
         reads=reads,
         index=index,
         hot=hot,

@@ -1,6 +1,7 @@
 """Who is in the cluster (services.Cluster): this agent's registration and heartbeat, and the live agents it sees.
 
-Owns: this agent is always in its own view; a broker id that was taken over is given up and another one registered.
+Owns: this agent is always in its own view; a broker id that was taken over is given up and another one registered; a view
+is never replaced by an older one.
 """
 
 from __future__ import annotations
@@ -29,6 +30,8 @@ class ClusterView:
         self._version = version
         self._self: BrokerView | None = None
         self._brokers: list[BrokerView] = []
+        self._looking = asyncio.Lock()
+        self._looks_begun = 0
 
     @property
     def cluster_id(self) -> str:
@@ -71,8 +74,23 @@ class ClusterView:
             except DatabaseError as error:
                 log.warning("heartbeat failed", error=str(error))
 
+    async def look(self) -> Sequence[BrokerView]:
+        """Live agents by broker id, as of now; where the database can't be read, as they were last seen."""
+        try:
+            await self.refresh()
+        except DatabaseError as error:
+            log.warning("live agents can't be read now, the last known are told", error=str(error))
+        return self._brokers
+
     async def refresh(self) -> None:
-        """Read the live agents now."""
+        """Read the live agents, by a read that begins from now on; callers who wait at one time share it. Raises DatabaseError."""
+        wanted = self._looks_begun + 1
+        async with self._looking:
+            if self._looks_begun < wanted:
+                self._looks_begun += 1
+                await self._read()
+
+    async def _read(self) -> None:
         me = self.self_view
         seen = {
             row.broker_id: BrokerView(row.broker_id, row.facts.host, row.facts.port, row.facts.zone)

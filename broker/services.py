@@ -197,6 +197,10 @@ class Cluster(Protocol):
         """Live agents, by broker id, this one among them; cached, refreshed every few seconds."""
         ...
 
+    async def look(self) -> Sequence[BrokerView]:
+        """The same read now: what one agent tells clients must not be older than what another one has told them."""
+        ...
+
 
 class ProducerIds(Protocol):
     """Where producer ids come from: blocks of the database counter, never issued twice."""
@@ -279,4 +283,5 @@ class Services:
     writer: Writer
     reader: Reader
     producer_ids: ProducerIds
+    groups: Groups
     workers: Workers = field(default_factory=InlineWorkers)

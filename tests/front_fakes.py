@@ -16,6 +16,7 @@ from kio.index import load_request_schema, load_response_schema
 from kio.serial import entity_reader, entity_writer
 
 from broker.clock import SystemClock
+from broker.groups.coordinator import GroupCoordinator
 from broker.kafka.listener import Listener
 from broker.services import (
     Append,
@@ -26,6 +27,7 @@ from broker.services import (
     Services,
     TopicView,
 )
+from catalog.inline import InlineDatabase
 from catalog.sequence import BatchOutcome
 from catalog.topics import TopicExists
 from schemas.kafka.batch import patch_base_offset, read_header
@@ -245,6 +247,9 @@ class FakeCluster:
     def brokers(self) -> Sequence[BrokerView]:
         return self._brokers
 
+    async def look(self) -> Sequence[BrokerView]:
+        return self._brokers
+
 
 class FakeProducerIds:
     def __init__(self) -> None:
@@ -268,6 +273,9 @@ class Fakes:
         self.writer = FakeWriter(self.log)
         self.reader = FakeReader(self.log)
         self.cluster = FakeCluster(self.agents)
+        self.groups = GroupCoordinator(
+            InlineDatabase(SystemClock().now_ms), self.cluster, SystemClock(), self.settings, instance="fake"
+        )
         self.services = Services(
             settings=self.settings,
             clock=SystemClock(),
@@ -277,6 +285,7 @@ class Fakes:
             writer=self.writer,
             reader=self.reader,
             producer_ids=FakeProducerIds(),
+            groups=self.groups,
         )
 
 
@@ -285,7 +294,7 @@ def settings(**changes: Any) -> Settings:
     return Settings.model_construct(**{**{k: f.default for k, f in Settings.model_fields.items()}, **changes})
 
 
-_CAMEL = {0: 9, 1: 12, 2: 6, 3: 9, 18: 3, 19: 5, 20: 4, 22: 2, 32: 4, 60: 0}
+_CAMEL = {0: 9, 1: 12, 2: 6, 3: 9, 8: 8, 9: 6, 10: 3, 11: 6, 12: 4, 13: 4, 14: 4, 15: 5, 16: 3, 42: 2, 47: 9, 18: 3, 19: 5, 20: 4, 22: 2, 32: 4, 60: 0}
 
 
 def request_bytes(request: Any, correlation_id: int, client_id: str | None = "test") -> bytes:
@@ -378,7 +387,7 @@ def _item(shape: Shape, value: Any) -> Any:
         return None
     if shape.kafka_type is None:
         return _entity(shape.item, value)
-    return milliseconds(value) if shape.kafka_type == "timedelta_i32" else value
+    return milliseconds(value) if shape.kafka_type in ("timedelta_i32", "timedelta_i64") else value
 
 
 @contextlib.asynccontextmanager

@@ -102,7 +102,7 @@ def _scalars(kafka_type: str, nullable: bool) -> st.SearchStrategy[Any]:
         found = st.booleans()
     elif kafka_type == "error_code":
         found = st.sampled_from(ErrorCode)
-    elif kafka_type == "timedelta_i32":
+    elif kafka_type in ("timedelta_i32", "timedelta_i64"):
         found = st.integers(0, (1 << 31) - 1).map(milliseconds)
     elif kafka_type == "datetime_i64":
         found = st.integers(0, 1 << 42).map(moment)
@@ -159,4 +159,5 @@ _SAMPLES: dict[str, Any] = {
     "uuid": uuid.UUID(int=7),
     "bool": False,
     "timedelta_i32": milliseconds(1000),
+    "timedelta_i64": milliseconds(1000),
 }

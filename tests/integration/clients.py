@@ -1,6 +1,6 @@
 """Five real clients behind one small interface: produce values in order to partition 0, consume a topic from its start.
 
-Consumers assign themselves the partition (groups are not served yet), so that each reads every offset.
+Consumers assign themselves the partition, so that each reads every offset; groups have tests of their own (test_groups).
 """
 
 from __future__ import annotations

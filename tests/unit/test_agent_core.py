@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
+from typing import cast
 from uuid import UUID
 
 import pytest
@@ -12,6 +13,8 @@ from broker.agent import split_address
 from broker.cluster_identity import ClusterMismatch
 from broker.objects.memory import MemoryStore
 from broker.supervisor import Supervisor
+from catalog.agents import AgentRow, AgentStore
+from catalog.database import Unreachable
 from catalog.inline import InlineDatabase
 from catalog.migrate import migrate
 from catalog.topics import TopicRow
@@ -174,6 +177,32 @@ async def test_topics_and_agents_of_others_become_known() -> None:
         await two.cluster.leave()
         await one.cluster.refresh()
         assert list(one.cluster.brokers()) == [one.cluster.self_view]
+
+
+async def test_an_agent_that_came_is_named_by_the_others_at_once() -> None:
+    """librdkafka closes its connection to a broker that an answer doesn't name, and may wait for the lost answer for ever."""
+    database, store = await fresh(), MemoryStore(lambda: 0)
+    async with running_core(store=store, database=database.handle(), seed=1) as one:
+        async with running_core(store=store, database=database.handle(), seed=2) as two:
+            assert [view.broker_id for view in one.cluster.brokers()] == [1], "the cached view is seconds old"
+            looks = await asyncio.gather(*(one.cluster.look() for _ in range(3)), two.cluster.look())
+            asked = [[view.broker_id for view in views] for views in looks]
+        assert asked == [[1, 2]] * 4
+        assert [view.broker_id for view in await one.cluster.look()] == [1]
+
+
+async def test_the_last_known_agents_are_told_while_the_database_is_away() -> None:
+    database = await fresh()
+    async with running_core(database=database.handle(), seed=1) as one:
+        asked = one.cluster._agents
+
+        class Away:
+            async def live(self) -> list[AgentRow]:
+                raise Unreachable("cut")
+
+        one.cluster._agents = cast(AgentStore, Away())
+        assert [view.broker_id for view in await one.cluster.look()] == [1]
+        one.cluster._agents = asked
 
 
 async def test_a_stopped_agent_leaves_no_live_epoch_behind() -> None:

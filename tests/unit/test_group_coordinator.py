@@ -52,6 +52,9 @@ class FakeView:
     all: list[BrokerView]
     cluster_id: str = "c"
 
+    async def look(self) -> list[BrokerView]:
+        return self.brokers()
+
     def brokers(self) -> list[BrokerView]:
         return self.all
 

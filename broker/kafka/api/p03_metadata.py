@@ -3,7 +3,8 @@
 Null (in version 0 empty) asks for all topics, an empty list for none. Topics are looked up by name, from version 12 also
 by id; a name that isn't allowed is answered with INVALID_TOPIC_EXCEPTION, an unknown one is created where the request and
 `auto.create.topics.enable` both allow it, else UNKNOWN_TOPIC_OR_PARTITION; an unknown id with UNKNOWN_TOPIC_ID.
-What is named is read from the database, not from the agent's cache: clients ask when something changed.
+What is named is read from the database, not from the agent's cache: clients ask when something changed. So are the brokers:
+librdkafka closes its connection to a broker that an answer doesn't name, so all agents must name the same ones.
 
 Deviations:
 - A topic that is created on demand is answered at once with its partitions, without UNKNOWN_TOPIC_OR_PARTITION before.
@@ -14,6 +15,8 @@ Deviations:
 """
 
 from __future__ import annotations
+
+from collections.abc import Sequence
 
 from broker.kafka.answers import CLUSTER_OPERATIONS, TOPIC_OPERATIONS
 from broker.kafka.call import Buffers, Call, Reply
@@ -59,7 +62,8 @@ async def _describe(call: Call, request: MetadataRequest) -> Buffers:
         if call.version < IDS_FROM and any(topic.name is None or topic.topic_id.int for topic in request.topics):
             return call.fail(ErrorCode.INVALID_REQUEST)
         views = await _named(services, request)
-    broker_ids = tuple(broker.broker_id for broker in services.cluster.brokers())
+    brokers = await services.cluster.look()
+    broker_ids = tuple(broker.broker_id for broker in brokers)
     leaders = call.context.leaders
     topics = []
     for view in views:
@@ -70,14 +74,16 @@ async def _describe(call: Call, request: MetadataRequest) -> Buffers:
         nodes = leaders.of(view.topic_id, view.shards, broker_ids)
         internal = view.name in INTERNAL_TOPICS
         topics.append(TopicMetadata(0, view.name, view.topic_id, internal, nodes, operations=operations))
-    return _encode(call, request, topics)
+    return _encode(call, request, brokers, topics)
 
 
-def _encode(call: Call, request: MetadataRequest, topics: list[TopicMetadata]) -> Buffers:
+def _encode(
+    call: Call, request: MetadataRequest, brokers: Sequence[BrokerView], topics: list[TopicMetadata]
+) -> Buffers:
     cluster = call.context.services.cluster
     body = encode_metadata_response(
         call.version,
-        [_address(broker) for broker in cluster.brokers()],
+        [_address(broker) for broker in brokers],
         topics,
         cluster_id=cluster.cluster_id,
         controller_id=cluster.self_view.broker_id,

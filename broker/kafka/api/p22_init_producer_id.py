@@ -6,8 +6,8 @@ Without a transactional id the request is always granted a new id, also where it
 Deviations:
 - A transactional id is refused with TRANSACTIONAL_ID_AUTHORIZATION_FAILED: transactions are not served yet, and this
   is the error that the Java client and librdkafka raise at once as fatal, naming the transactional id. An error like
-  COORDINATOR_NOT_AVAILABLE would be retried until the client gives up a minute later. Clients of today do not get that
-  far: FindCoordinator isn't advertised, which they report themselves.
+  COORDINATOR_NOT_AVAILABLE would be retried until the client gives up a minute later. Clients that ask for their
+  coordinator first are told the same by FindCoordinator.
 """
 
 from __future__ import annotations

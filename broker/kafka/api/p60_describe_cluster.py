@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from broker.kafka.answers import CLUSTER_OPERATIONS, OPERATIONS_NOT_ASKED, explain, request_of, response
 from broker.kafka.call import Buffers, Call, Reply
+from broker.kafka.messages import Message
 from broker.kafka.registry import serve
 from schemas.kafka.api_keys import ApiKey
 from schemas.kafka.errors import ErrorCode
@@ -32,6 +33,10 @@ def describe_cluster(call: Call) -> Reply:
         return _fail(call, ErrorCode.MISMATCHED_ENDPOINT_TYPE, wanted)
     if endpoint_type != BROKERS:
         return _fail(call, ErrorCode.UNSUPPORTED_ENDPOINT_TYPE, f"Unsupported endpoint type {endpoint_type}")
+    return _describe(call, request)
+
+
+async def _describe(call: Call, request: Message) -> Buffers:
     cluster = call.context.services.cluster
     wants_operations = request["include_cluster_authorized_operations"]
     return response(
@@ -50,7 +55,7 @@ def describe_cluster(call: Call) -> Reply:
                     "rack": broker.zone or None,
                     "is_fenced": False,
                 }
-                for broker in cluster.brokers()
+                for broker in await cluster.look()
             ],
             "cluster_authorized_operations": CLUSTER_OPERATIONS if wants_operations else OPERATIONS_NOT_ASKED,
         },

@@ -46,11 +46,22 @@ async def test_api_versions_tells_what_is_registered(client: Client, version: in
         (1, 4, 18),
         (2, 1, 11),
         (3, 0, 13),
+        (8, 2, 10),
+        (9, 1, 10),
+        (10, 0, 6),
+        (11, 0, 9),
+        (12, 0, 4),
+        (13, 0, 5),
+        (14, 0, 5),
+        (15, 0, 6),
+        (16, 0, 5),
         (18, 0, 4),
         (19, 2, 7),
         (20, 1, 6),
         (22, 0, 5),
         (32, 1, 4),
+        (42, 0, 2),
+        (47, 0, 0),
         (60, 0, 2),
     ]
 
@@ -82,7 +93,7 @@ def test_the_table_of_apis_comes_from_the_registry() -> None:
     assert rows[0].versions == "3–13 (advertised from 0)"
     assert rows[18].versions == "0–4"
     assert all(row.summary.startswith(f"{row.name} (key {row.key}), versions ") for row in rows.values())
-    assert all(row.deviations for row in rows.values())
+    assert all(rows[key].deviations for key in (0, 1, 2, 3, 10, 11))  # some APIs deviate in nothing
     assert all(sentence.endswith(".") for row in rows.values() for sentence in row.deviations)
 
 
