@@ -31,6 +31,8 @@ from catalog.sequence import (
     sequence,
 )
 
+BATCHES_SMALL = 32
+"""Up to here a commit takes less time than the way to a thread and back."""
 Reason = Literal["epoch-lost", "too-old", "condemned", "predecessor"]
 
 _EPOCH: Columns = (("epoch", "bigint"),)
@@ -128,7 +130,8 @@ class CommitStore:
                 answers = [next(committed) if answer is _PENDING else answer for answer in answers]
             return answers, before, await tx.version(), after
 
-        answers, before, version, after = await self._db.transact(body)
+        small = sum(len(facts.batches) for facts in group) <= BATCHES_SMALL
+        answers, before, version, after = await self._db.transact(body, small=small)
         self._memory.learn(before, version, after)
         return answers
 

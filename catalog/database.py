@@ -95,8 +95,11 @@ class Database(Protocol):
 
     dialect: Literal["sqlite", "postgresql"]
 
-    async def transact(self, body: Callable[[Transaction], Awaitable[T]]) -> T:
-        """Run `body` in one serialised write transaction (SQLite BEGIN IMMEDIATE; PostgreSQL READ COMMITTED + locks)."""
+    async def transact(self, body: Callable[[Transaction], Awaitable[T]], *, small: bool = False) -> T:
+        """Run `body` in one serialised write transaction (SQLite BEGIN IMMEDIATE; PostgreSQL READ COMMITTED + locks).
+
+        `small` says that it touches few rows: where nothing is flushed to disk, it needs no thread of its own then.
+        """
         ...
 
     async def snapshot(self, body: Callable[[Transaction], Awaitable[T]]) -> T:

@@ -62,7 +62,7 @@ class InlineDatabase:
         other._owner = False
         return other
 
-    async def transact(self, body: Callable[[Transaction], Awaitable[T]]) -> T:
+    async def transact(self, body: Callable[[Transaction], Awaitable[T]], *, small: bool = False) -> T:
         """Run `body` in one write transaction, now."""
         if self._faults is None:
             return run_write(self._connection, self._now_ms, body)

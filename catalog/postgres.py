@@ -94,7 +94,7 @@ class PostgresDatabase:
         hints = Hints(lambda: asyncpg.connect(url, **options))
         return cls(write_pool, read_pool, hints, connect_timeout_s=connect_timeout_s, attempts=attempts)
 
-    async def transact(self, body: Callable[[Transaction], Awaitable[T]]) -> T:
+    async def transact(self, body: Callable[[Transaction], Awaitable[T]], *, small: bool = False) -> T:
         """Run `body` in one write transaction; again from the start on conflicts."""
         return await self._run_again(self._writers, _BEGIN_WRITE, body)
 

@@ -2,12 +2,17 @@
 
 Several processes may share the file: writers wait for each other up to the busy timeout, readers never wait. With
 `synchronous=FULL` a commit is on disk before it is answered; `OFF` (for `fsync=never`) can lose acknowledged records.
-Invariant: at most one write transaction of this process is open, and it runs from BEGIN to COMMIT in the writer thread.
+A small transaction is then a few copies into the page cache: the loop runs it itself, because the way to a thread and
+back takes longer.
+
+Invariant: at most one write transaction of this process is open, and it runs from BEGIN to COMMIT in one thread: the
+writer thread, or the loop's while the writer thread is idle.
 """
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import sqlite3
 import time
 from collections.abc import Awaitable, Callable
@@ -27,6 +32,10 @@ writes one transaction after another it would hardly ever meet a free moment."""
 
 def _system_now_ms() -> int:
     return time.time_ns() // 1_000_000
+
+
+class _Busy(Exception):
+    """Another process is writing."""
 
 
 class SqliteDatabase:
@@ -50,6 +59,7 @@ class SqliteDatabase:
             return connect(path, now_ms, synchronous=synchronous, busy_timeout_ms=busy_timeout_ms)
 
         self._busy_timeout_s = busy_timeout_ms / 1000
+        self._flushes = synchronous == "FULL"
         self._writer = open_connection()
         self._writer.execute(f"PRAGMA busy_timeout = {BUSY_PAUSE_MS}").fetchall()
         self._readers: SimpleQueue[sqlite3.Connection] = SimpleQueue()
@@ -61,8 +71,11 @@ class SqliteDatabase:
         self._write_thread = Threads(1, "neve-sqlite-write")
         self._read_threads = Threads(readers, "neve-sqlite-read")
 
-    async def transact(self, body: Callable[[Transaction], Awaitable[T]]) -> T:
-        """Run `body` in one serialised write transaction, wholly inside the writer thread."""
+    async def transact(self, body: Callable[[Transaction], Awaitable[T]], *, small: bool = False) -> T:
+        """Run `body` in one serialised write transaction, wholly inside one thread."""
+        if small and not self._flushes and not self._closed and self._write_thread.idle:
+            with contextlib.suppress(_Busy):  # then the writer thread waits for the other process
+                return run_write(self._writer, self._now_ms, body, _begin_now)
         return await self._write_thread.call(run_write, self._writer, self._now_ms, body, self._begin)
 
     def _begin(self, connection: sqlite3.Connection) -> None:
@@ -72,8 +85,7 @@ class SqliteDatabase:
             try:
                 return begin_write(connection)
             except sqlite3.OperationalError as error:
-                busy = error.sqlite_errorcode & 0xFF == sqlite3.SQLITE_BUSY
-                if not busy or time.monotonic() >= until_s:
+                if not _is_busy(error) or time.monotonic() >= until_s:
                     raise
 
     async def snapshot(self, body: Callable[[Transaction], Awaitable[T]]) -> T:
@@ -105,3 +117,17 @@ class SqliteDatabase:
         for _ in range(self._reader_count):
             self._readers.get_nowait().close()
         self._writer.close()
+
+
+def _begin_now(connection: sqlite3.Connection) -> None:
+    """Take the write lock, or raise _Busy after BUSY_PAUSE_MS."""
+    try:
+        begin_write(connection)
+    except sqlite3.OperationalError as error:
+        if _is_busy(error):
+            raise _Busy from error
+        raise
+
+
+def _is_busy(error: sqlite3.Error) -> bool:
+    return error.sqlite_errorcode & 0xFF == sqlite3.SQLITE_BUSY

@@ -29,6 +29,12 @@ class Threads:
         self._threads = [threading.Thread(target=self._work, name=f"{name}-{n}", daemon=True) for n in range(threads)]
         self._started = False
         self._closed = False
+        self._running = 0
+
+    @property
+    def idle(self) -> bool:
+        """Nothing runs or waits: every call that was taken is over, and the loop has been told."""
+        return self._running == 0
 
     def call(self, function: Callable[..., T], *args: Any) -> asyncio.Future[T]:
         """A future of `function(*args)`. When it is cancelled the call may still run: its outcome is then unknown."""
@@ -40,6 +46,7 @@ class Threads:
                 thread.start()
         loop = asyncio.get_running_loop()
         future: asyncio.Future[T] = loop.create_future()
+        self._running += 1
         self._queue.put((loop, future, function, args))
         return future
 
@@ -65,19 +72,19 @@ class Threads:
                 try:
                     result = function(*args)
                 except BaseException as error:
-                    loop.call_soon_threadsafe(_fail, future, error)
+                    loop.call_soon_threadsafe(self._fail, future, error)
                 else:
-                    loop.call_soon_threadsafe(_succeed, future, result)
+                    loop.call_soon_threadsafe(self._succeed, future, result)
             # the last call's buffers must not live until the next one comes
             del call, loop, future, function, args
             result = None
 
+    def _succeed(self, future: asyncio.Future[Any], result: Any) -> None:
+        self._running -= 1
+        if not future.done():
+            future.set_result(result)
 
-def _succeed(future: asyncio.Future[Any], result: Any) -> None:
-    if not future.done():
-        future.set_result(result)
-
-
-def _fail(future: asyncio.Future[Any], error: BaseException) -> None:
-    if not future.done():
-        future.set_exception(error)
+    def _fail(self, future: asyncio.Future[Any], error: BaseException) -> None:
+        self._running -= 1
+        if not future.done():
+            future.set_exception(error)

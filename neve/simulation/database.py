@@ -131,7 +131,7 @@ class SimDatabase:
                 back += self._world.uniform(SLOW_S)
         return there + self._server.wait_s(), back
 
-    async def transact(self, body: Callable[[Transaction], Awaitable[T]]) -> T:
+    async def transact(self, body: Callable[[Transaction], Awaitable[T]], *, small: bool = False) -> T:
         """See the port."""
         take = self._world.faults.take
         there, back = self._delays()

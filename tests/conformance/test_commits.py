@@ -226,12 +226,12 @@ async def test_a_commit_that_was_rolled_back_is_not_remembered(world: World, mon
     assert offsets((await agent.commits.commit([agent.obj(world.batch(5))]))[0]) == [0]
     transact = agent.db.transact
 
-    async def failing(body):  # type: ignore[no-untyped-def]
+    async def failing(body, **how):  # type: ignore[no-untyped-def]
         async def fail(tx):  # type: ignore[no-untyped-def]
             await body(tx)
             raise RuntimeError("rolled back")
 
-        return await transact(fail)
+        return await transact(fail, **how)
 
     with monkeypatch.context() as patch:
         patch.setattr(agent.db, "transact", failing)
@@ -341,7 +341,7 @@ async def test_the_number_of_statements_is_constant(world: World, monkeypatch: p
         statements = 0
         transact = world.agent.db.transact
 
-        async def counting(body):  # type: ignore[no-untyped-def]
+        async def counting(body, **how):  # type: ignore[no-untyped-def]
             async def wrapped(tx):  # type: ignore[no-untyped-def]
                 class Counting:
                     def __getattr__(self, name: str):  # type: ignore[no-untyped-def]
@@ -351,7 +351,7 @@ async def test_the_number_of_statements_is_constant(world: World, monkeypatch: p
 
                 return await body(Counting())
 
-            return await transact(wrapped)
+            return await transact(wrapped, **how)
 
         with monkeypatch.context() as patch:
             patch.setattr(world.agent.db, "transact", counting)

@@ -15,7 +15,7 @@ from uuid import UUID
 import pytest
 
 from catalog.commits import CommitStore, Committed
-from catalog.database import CommitUnknown, DatabaseError, Transaction, Unreachable
+from catalog.database import CommitUnknown, DatabaseError, Transaction, UniqueViolation, Unreachable
 from catalog.epochs import EpochStore
 from catalog.extents import ExtentStore, ShardQuery
 from catalog.inline import Fate, InlineDatabase, Operation
@@ -228,3 +228,75 @@ async def test_delays_let_others_in_between() -> None:
     await slow.close()
     assert len(await db.snapshot(lambda tx: tx.fetch("SELECT a FROM t"))) == 2
     await db.close()
+
+
+async def _thread(tx: Transaction) -> int:
+    await tx.execute("INSERT INTO t VALUES (1)")
+    return threading.get_ident()
+
+
+async def test_small_transactions_need_no_thread_where_nothing_is_flushed(tmp_path: Path) -> None:
+    here = threading.get_ident()
+    flushed = SqliteDatabase(tmp_path / "a.db")
+    unflushed = SqliteDatabase(tmp_path / "b.db", synchronous="OFF")
+    for db in (flushed, unflushed):
+        await db.transact(lambda tx: tx.execute("CREATE TABLE t (a INTEGER)"))
+    assert await unflushed.transact(_thread, small=True) == here
+    assert await unflushed.transact(_thread) != here
+    assert await flushed.transact(_thread, small=True) != here
+    assert await unflushed.snapshot(lambda tx: tx.fetch("SELECT count(*) FROM t")) == [(2,)]
+    for db in (flushed, unflushed):
+        await db.close()
+
+
+async def test_a_small_transaction_waits_for_one_in_the_thread(tmp_path: Path) -> None:
+    db = SqliteDatabase(tmp_path / "neve.db", synchronous="OFF")
+    await db.transact(lambda tx: tx.execute("CREATE TABLE t (a INTEGER)"))
+    began, go_on = threading.Event(), threading.Event()
+
+    async def slow(tx: Transaction) -> int:
+        await tx.execute("INSERT INTO t VALUES (0)")
+        began.set()
+        go_on.wait(10)
+        return threading.get_ident()
+
+    first = asyncio.create_task(db.transact(slow))
+    await asyncio.to_thread(began.wait, 10)
+    second = asyncio.create_task(db.transact(_thread, small=True))
+    await asyncio.sleep(0.01)
+    assert not second.done()
+    go_on.set()
+    assert await first == await second  # the thread's, one after the other
+    assert await db.transact(_thread, small=True) == threading.get_ident()
+    await db.close()
+
+
+async def test_a_small_transaction_waits_for_another_process(tmp_path: Path) -> None:
+    path = tmp_path / "neve.db"
+    db = SqliteDatabase(path, synchronous="OFF")
+    await db.transact(lambda tx: tx.execute("CREATE TABLE t (a INTEGER)"))
+    other = sqlite3.connect(path, isolation_level=None)
+    other.execute("BEGIN IMMEDIATE")
+    waiting = asyncio.create_task(db.transact(_thread, small=True))
+    await asyncio.sleep(0.05)
+    assert not waiting.done()
+    other.execute("COMMIT")
+    assert await waiting != threading.get_ident()
+    other.close()
+    await db.close()
+
+
+async def test_a_small_transaction_that_fails_leaves_nothing_behind(tmp_path: Path) -> None:
+    db = SqliteDatabase(tmp_path / "neve.db", synchronous="OFF")
+    await db.transact(lambda tx: tx.execute("CREATE TABLE t (a INTEGER PRIMARY KEY)"))
+
+    async def twice(tx: Transaction) -> None:
+        await tx.execute("INSERT INTO t VALUES (1)")
+        await tx.execute("INSERT INTO t VALUES (1)")
+
+    with pytest.raises(UniqueViolation):
+        await db.transact(twice, small=True)
+    assert await db.transact(_thread, small=True) == threading.get_ident()
+    await db.close()
+    with pytest.raises(RuntimeError):
+        await db.transact(_thread, small=True)

@@ -58,7 +58,7 @@ class Flaky:
         self.listen = inner.listen
         self.close = inner.close
 
-    async def transact(self, body: Callable[[Transaction], Awaitable[T]]) -> T:
+    async def transact(self, body: Callable[[Transaction], Awaitable[T]], *, small: bool = False) -> T:
         if "CommitStore.commit" not in body.__qualname__:
             return await self.inner.transact(body)
         self.commits += 1
