@@ -33,6 +33,7 @@ from broker.ingest.upload import Uploaded
 from broker.ingest.writer import IngestWriter, WriteObserver, flush_limits
 from broker.objects.port import ObjectStore
 from broker.pruner import Pruner
+from broker.quotas.keeper import QuotaKeeper
 from broker.services import Clock, InlineWorkers, Services, Workers
 from broker.supervisor import Supervisor
 from broker.topic_cache import TopicCache
@@ -41,7 +42,9 @@ from catalog.commits import CommitStore, Committed
 from catalog.database import Database
 from catalog.epochs import EpochStore
 from catalog.extents import ExtentStore
+from catalog.holdings import HoldingsStore
 from catalog.producer_ids import ProducerIdBlocks
+from catalog.quotas import QuotaStore
 from catalog.topics import TopicStore
 from schemas.settings import Settings
 
@@ -67,6 +70,7 @@ class AgentCore:
     hints: HintSender
     pruner: Pruner
     groups: GroupCoordinator
+    quotas: QuotaKeeper
     reads: ShardReads
     index: TailIndex
     hot: BlockCache
@@ -80,6 +84,7 @@ class AgentCore:
         await self.cluster.register(host, port)
         await self.epochs.start()
         await self.topics.follow()
+        await self.quotas.follow()
         await self.database.listen(CHANNEL, self._hinted)
         self.supervisor.start("commit queue", self.writer.run())
         self.supervisor.start("agent epochs", self.epochs.run())
@@ -91,6 +96,7 @@ class AgentCore:
         self.supervisor.start("group slots", self.groups.run_keeper())
         self.supervisor.start("group writes", self.groups.run_writes())
         self.supervisor.start("group offsets", self.groups.run_expiry())
+        self.supervisor.start("client quotas", self.quotas.run())
 
     async def drain(self) -> None:
         """Flush and commit what was taken over, answer everybody; long polls return."""
@@ -202,12 +208,24 @@ async def build_core(
     )
     cluster = ClusterView(AgentStore(database), settings, cluster_id=cluster_id, instance=instance, version=version)
     groups = GroupCoordinator(database, cluster, clock, settings, instance=instance)
+    quotas = QuotaKeeper(QuotaStore(database), settings)
     interval_s = settings.poll_interval_ms / 1000
     if database.dialect == "sqlite":
         interval_s = min(interval_s, SQLITE_POLL_INTERVAL_S)
     core = AgentCore(
         services=Services(
-            settings, clock, rng, cluster, topics, writer, reader, ProducerIdBlocks(database), groups, work
+            settings,
+            clock,
+            rng,
+            cluster,
+            topics,
+            writer,
+            reader,
+            ProducerIdBlocks(database),
+            groups,
+            work,
+            quotas=quotas,
+            holdings=HoldingsStore(database),
         ),
         database=database,
         store=store,
@@ -220,6 +238,7 @@ async def build_core(
         hints=HintSender(database, instance, gap_s=settings.hint_interval_ms / 1000),
         pruner=Pruner(commits, clock, settings),
         groups=groups,
+        quotas=quotas,
         reads=reads,
         index=index,
         hot=hot,

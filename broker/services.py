@@ -19,7 +19,10 @@ from schemas.settings import Settings
 if TYPE_CHECKING:
     from broker.groups.group import Description
     from broker.groups.requests import Answer, Commit, Request
+    from broker.quotas.limiter import Limiter
     from catalog.groups import NewOffset, StoredOffset
+    from catalog.holdings import ShardProducer
+    from catalog.quotas import QuotaChange, Quotas
 
 T = TypeVar("T")
 
@@ -255,6 +258,39 @@ class Groups(Protocol):
         ...
 
 
+class ClientQuotas(Protocol):
+    """Client quotas: what is stored, and the account of what clients use."""
+
+    @property
+    def limiter(self) -> Limiter:
+        """The account of this agent."""
+        ...
+
+    async def read(self) -> Quotas:
+        """Every quota, read now."""
+        ...
+
+    async def alter(self, changes: Sequence[QuotaChange]) -> None:
+        """Store changes; on this agent they hold at once."""
+        ...
+
+
+class Holdings(Protocol):
+    """What shards hold, read now."""
+
+    async def shard_bytes(self, topics: Sequence[int]) -> Mapping[tuple[int, int], int]:
+        """Bytes of the record batches of every (topic, shard) of these topics; empty shards are absent."""
+        ...
+
+    async def producers(self, shards: Sequence[tuple[int, int]]) -> Sequence[ShardProducer]:
+        """The producers that these (topic, shard) remember, by shard and producer id."""
+        ...
+
+    async def topic_changes(self) -> int:
+        """How many changes of topics there were."""
+        ...
+
+
 class Workers(Protocol):
     """Where work goes that would hold up the loop (looking into records): a few threads, a bounded queue."""
 
@@ -285,3 +321,5 @@ class Services:
     producer_ids: ProducerIds
     groups: Groups
     workers: Workers = field(default_factory=InlineWorkers)
+    quotas: ClientQuotas = field(kw_only=True)
+    holdings: Holdings = field(kw_only=True)

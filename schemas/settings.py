@@ -162,6 +162,14 @@ class Settings(BaseSettings):
     max_decompressed_message_bytes: int = Field(128 * MIB, gt=0, description="Bound on one batch's decompressed bytes.")
     partitions_max_per_topic: int = Field(100_000, gt=0, description="Most partitions of one topic.")
 
+    # Client quotas
+    quota_window_num: int = Field(11, ge=2, description="Windows that a client's use is remembered in.")
+    quota_window_size_seconds: int = Field(1, gt=0, description="Length of such a window.")
+    quota_clients_max: int = Field(10_000, gt=0, description="Clients whose use an agent remembers.")
+    quota_poll_interval_ms: int = Field(
+        1_000, gt=0, description="Changes of client quotas by other agents are looked for this often."
+    )
+
     # Groups
     group_min_session_timeout_ms: int = Field(6_000, gt=0, description="Shortest session timeout a member may ask for.")
     group_max_session_timeout_ms: int = Field(

@@ -9,7 +9,7 @@ import struct
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from io import BytesIO
-from typing import Any
+from typing import Any, cast
 from uuid import UUID
 
 from kio.index import load_request_schema, load_response_schema
@@ -18,6 +18,7 @@ from kio.serial import entity_reader, entity_writer
 from broker.clock import SystemClock
 from broker.groups.coordinator import GroupCoordinator
 from broker.kafka.listener import Listener
+from broker.quotas.keeper import QuotaKeeper
 from broker.services import (
     Append,
     BrokerView,
@@ -27,9 +28,12 @@ from broker.services import (
     Services,
     TopicView,
 )
+from catalog.holdings import ShardProducer
 from catalog.inline import InlineDatabase
+from catalog.quotas import QuotaChange, QuotaStore, StoredQuotas
 from catalog.sequence import BatchOutcome
 from catalog.topics import TopicExists
+from schemas.kafka.api_keys import FLEXIBLE_FROM
 from schemas.kafka.batch import patch_base_offset, read_header
 from schemas.kafka.records import build_batch
 from schemas.settings import Settings
@@ -232,6 +236,50 @@ class FakeReader:
         return OffsetAnswer(0, -1, -1)
 
 
+class FakeQuotas:
+    """Stored quotas in a dict (catalog.quotas.QuotaStore)."""
+
+    def __init__(self) -> None:
+        self.stored: dict[Any, dict[str, float]] = {}
+        self.changes = 0
+        self.fail: Exception | None = None
+
+    async def change(self) -> int:
+        return self.changes
+
+    async def read(self) -> StoredQuotas:
+        await asyncio.sleep(0)
+        if self.fail is not None:
+            raise self.fail
+        return StoredQuotas(self.changes, {entity: dict(found) for entity, found in self.stored.items() if found})
+
+    async def alter(self, changes: Sequence[QuotaChange]) -> None:
+        self.changes += 1
+        for entity, quota, amount in changes:
+            if amount is None:
+                self.stored.get(entity, {}).pop(quota, None)
+            else:
+                self.stored.setdefault(entity, {})[quota] = amount
+
+
+class FakeHoldings:
+    """Bytes of the fake log; producers as they are put in."""
+
+    def __init__(self, log: FakeLog) -> None:
+        self._log = log
+        self.remembered: list[ShardProducer] = []
+
+    async def shard_bytes(self, topics: Sequence[int]) -> Mapping[Key, int]:
+        held = {key: sum(len(stored) for _, stored in batches) for key, batches in self._log.shards.items()}
+        return {key: amount for key, amount in held.items() if key[0] in topics}
+
+    async def producers(self, shards: Sequence[Key]) -> list[ShardProducer]:
+        return [producer for producer in self.remembered if producer[:2] in shards]
+
+    async def topic_changes(self) -> int:
+        return 17
+
+
 class FakeCluster:
     """Agents with ids 1..n; this one is the first."""
 
@@ -276,6 +324,9 @@ class Fakes:
         self.groups = GroupCoordinator(
             InlineDatabase(SystemClock().now_ms), self.cluster, SystemClock(), self.settings, instance="fake"
         )
+        self.stored_quotas = FakeQuotas()
+        self.quotas = QuotaKeeper(cast(QuotaStore, self.stored_quotas), self.settings)
+        self.holdings = FakeHoldings(self.log)
         self.services = Services(
             settings=self.settings,
             clock=SystemClock(),
@@ -286,6 +337,8 @@ class Fakes:
             reader=self.reader,
             producer_ids=FakeProducerIds(),
             groups=self.groups,
+            quotas=self.quotas,
+            holdings=self.holdings,
         )
 
 
@@ -294,7 +347,7 @@ def settings(**changes: Any) -> Settings:
     return Settings.model_construct(**{**{k: f.default for k, f in Settings.model_fields.items()}, **changes})
 
 
-_CAMEL = {0: 9, 1: 12, 2: 6, 3: 9, 8: 8, 9: 6, 10: 3, 11: 6, 12: 4, 13: 4, 14: 4, 15: 5, 16: 3, 42: 2, 47: 9, 18: 3, 19: 5, 20: 4, 22: 2, 32: 4, 60: 0}
+_CAMEL = FLEXIBLE_FROM
 
 
 def request_bytes(request: Any, correlation_id: int, client_id: str | None = "test") -> bytes:

@@ -102,6 +102,8 @@ def _scalars(kafka_type: str, nullable: bool) -> st.SearchStrategy[Any]:
         found = st.booleans()
     elif kafka_type == "error_code":
         found = st.sampled_from(ErrorCode)
+    elif kafka_type == "float64":
+        found = st.floats(allow_nan=False)
     elif kafka_type in ("timedelta_i32", "timedelta_i64"):
         found = st.integers(0, (1 << 31) - 1).map(milliseconds)
     elif kafka_type == "datetime_i64":
@@ -160,4 +162,6 @@ _SAMPLES: dict[str, Any] = {
     "bool": False,
     "timedelta_i32": milliseconds(1000),
     "timedelta_i64": milliseconds(1000),
+    "datetime_i64": moment(1000),
+    "float64": 0.5,
 }

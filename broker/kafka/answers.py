@@ -26,6 +26,8 @@ def request_of(call: Call) -> Message:
 def response(call: Call, values: Mapping[str, Any], *, had_error: bool = False) -> Buffers:
     """The encoded response as a handler returns it."""
     call.had_error = had_error
+    if call.charge is not None:
+        values = {**values, "throttle_time": call.throttle_ms}
     return [write_response(call.api.key, call.version, values)]
 
 

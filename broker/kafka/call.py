@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Final, Protocol
 if TYPE_CHECKING:
     from broker.kafka.context import Context
     from broker.kafka.registry import Api
+    from broker.quotas.charge import Charge
 
 Buffers = list[bytes | bytearray | memoryview]
 PENDING: Final = None
@@ -47,6 +48,7 @@ class Call:
         "body_at",
         "buffers",
         "channel",
+        "charge",
         "context",
         "correlation_id",
         "frame",
@@ -76,6 +78,8 @@ class Call:
         self.started = started
         """Monotonic seconds."""
         self.buffers: Buffers | None = None
+        self.charge: Charge | None = None
+        """The client's account, while a quota is set."""
         self.had_error = False
         """Set by the handler where the reply carries an error code: it counts as another outcome."""
 
@@ -84,6 +88,11 @@ class Call:
         """The client id of the request header; empty where it is null."""
         length = int.from_bytes(self.frame[8:10], "big", signed=True)
         return str(self.frame[10 : 10 + max(length, 0)], "utf-8", "replace")
+
+    @property
+    def throttle_ms(self) -> int:
+        """What the response says about how long the connection will not be read; asked for when the response is made."""
+        return 0 if self.charge is None else self.charge.throttle_ms()
 
     def reply(self, buffers: Buffers) -> None:
         """The response body; an empty list sends nothing. Called once."""

@@ -34,6 +34,7 @@ from broker.kafka.call import Buffers, Call
 from broker.kafka.context import Context
 from broker.kafka.registry import Api
 from broker.kafka.replies import Replies
+from broker.quotas.charge import Charge
 from catalog.database import CommitUnknown, Unreachable
 from schemas.kafka.api_keys import ApiKey
 from schemas.kafka.errors import ErrorCode
@@ -58,6 +59,7 @@ class Connection(asyncio.BufferedProtocol):
         self._settings = context.services.settings
         self._monotonic = context.services.clock.monotonic
         self._writer = context.services.writer
+        self._limiter = context.services.quotas.limiter
         self._frames = FrameReader(context.pool, self._settings.preauth_request_max_bytes)
         self._lent: memoryview | None = None
         self._address = ""
@@ -74,6 +76,7 @@ class Connection(asyncio.BufferedProtocol):
         self._tick_scheduled = False
         self._write_paused = False
         self._waits_for_room = False
+        self._muted: asyncio.TimerHandle | None = None
         self._reading = True
         self._draining = False
         self._closing = False
@@ -129,6 +132,8 @@ class Connection(asyncio.BufferedProtocol):
         """Drop what was not answered. Appends under way go on; their replies come to nothing."""
         self._closing = True
         self._cut_short()
+        if self._muted is not None:
+            self._muted.cancel()
         self._replies.drop()
         self._backlog.clear()
         self._frames.close()
@@ -150,8 +155,8 @@ class Connection(asyncio.BufferedProtocol):
 
     @property
     def busy(self) -> bool:
-        """True while a request is being worked on; a busy connection is never idle."""
-        return bool(self._calls) and not self._closing
+        """True while a request is being worked on, or its client has to wait; a busy connection is never idle."""
+        return (bool(self._calls) or self._muted is not None) and not self._closing
 
     @property
     def closing(self) -> bool:
@@ -231,14 +236,14 @@ class Connection(asyncio.BufferedProtocol):
             self._wait_for_room()
         if self._draining and not self._calls:
             self.drop("draining")
-        elif backlog or self._write_paused or self._waits_for_room or self._draining:
+        elif backlog or self._write_paused or self._waits_for_room or self._muted is not None or self._draining:
             self._pause_reading()
         else:
             self._resume_reading()
 
     def _may_start(self) -> bool:
         """True where the next received request may start, whichever it is."""
-        if self._closing or self._alone is not None or self._write_paused:
+        if self._closing or self._alone is not None or self._write_paused or self._muted is not None:
             return False
         return len(self._calls) < self._settings.requests_in_flight_max
 
@@ -295,11 +300,16 @@ class Connection(asyncio.BufferedProtocol):
         call = self._new_call(api, version, correlation_id, frame, body_at)
         self._calls.append(call)
         self._produces = api.overlaps
+        if self._limiter.active:
+            call.charge = self._charge(call)
         try:
             result = api.handle(call)
         except Exception as error:
             self._failed(call, error)
             return
+        charge = call.charge
+        if charge is not None:
+            charge.pause()
         if result is None:
             return
         if isinstance(result, list):
@@ -310,6 +320,8 @@ class Connection(asyncio.BufferedProtocol):
             if not api.overlaps:
                 # A request that waits would keep a whole receive buffer from being used again.
                 call.frame = memoryview(bytes(frame))
+            if charge is not None:
+                result = charge.timed(result)
             assert self._loop is not None
             self._alone = self._loop.create_task(self._finish(call, result))
 
@@ -323,6 +335,30 @@ class Connection(asyncio.BufferedProtocol):
         self._alone = None
         if buffers is not None:
             call.buffers = buffers
+        self._tick_soon()
+
+    def _charge(self, call: Call) -> Charge:
+        """The account of a request; a Produce counts as soon as it has come."""
+        charge = Charge(self._limiter, self._monotonic, call.client_id, self._mute)
+        if call.api.key == ApiKey.PRODUCE:
+            charge.produced(len(call.frame))
+        return charge
+
+    def _mute(self, until: float) -> None:
+        """Read and start nothing until then (monotonic seconds): the client is above its quota."""
+        if self._muted is not None:
+            if self._loop_time(until) <= self._muted.when():
+                return
+            self._muted.cancel()
+        assert self._loop is not None
+        self._muted = self._loop.call_at(self._loop_time(until), self._unmute)
+
+    def _loop_time(self, moment: float) -> float:
+        assert self._loop is not None
+        return self._loop.time() + moment - self._monotonic()
+
+    def _unmute(self) -> None:
+        self._muted = None
         self._tick_soon()
 
     def _failed(self, call: Call, error: Exception) -> None:

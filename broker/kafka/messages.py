@@ -116,6 +116,7 @@ _FIXED: dict[str, Codec] = {
     "error_code": _fixed("h"),
     "timedelta_i32": _fixed("i"),
     "timedelta_i64": _fixed("q"),
+    "datetime_i64": _fixed("q"),
     "uuid": Codec(_read_uuid, _write_uuid, None),
 }
 _I16 = Struct(">h")

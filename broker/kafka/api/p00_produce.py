@@ -69,7 +69,7 @@ def _refuse(call: Call, request: ProduceRequest, error: int) -> Buffers:
         for topic in request.topics
         if topic.partitions
     ]
-    return [encode_produce_response(call.version, topics)]
+    return [encode_produce_response(call.version, topics, call.throttle_ms)]
 
 
 @serve(ApiKey.PRODUCE, versions=(3, 13), advertised_min=0, overlaps=True, fail=_fail)
@@ -247,4 +247,4 @@ class _Job:
             if rows:  # Kafka answers no topic that came without partitions
                 topics.append(TopicResult(name, topic_id, rows))
             at = end
-        return [encode_produce_response(call.version, topics)]
+        return [encode_produce_response(call.version, topics, call.throttle_ms)]

@@ -107,6 +107,8 @@ def _refusal(view: TopicView, part: FetchPartition) -> ErrorCode | None:
 def _limits(call: Call, request: FetchRequest, refused: Refused) -> tuple[int, int, int]:
     """(max_wait_ms, min_bytes, max_bytes): a refused partition ends the wait, unless it is unknown (as in Kafka)."""
     max_bytes = min(request.max_bytes, call.context.services.settings.fetch_max_bytes)
+    if call.charge is not None:
+        max_bytes = call.charge.fetch_bytes_max(max_bytes)
     if any(error not in UNKNOWN for error in refused.values()):
         return 0, 0, max_bytes
     return max(request.max_wait_ms, 0), max(min(request.min_bytes, max_bytes), 0), max_bytes
@@ -139,7 +141,9 @@ async def _fetch_waiting(call: Call, request: FetchRequest, parts: list[FetchPar
 
 
 def _encode(call: Call, request: FetchRequest, refused: Refused, fetched: Sequence[FetchedPart]) -> Buffers:
-    """The response, in the order of the request."""
+    """The response, in the order of the request; empty where the client is above its quota."""
+    if call.charge is not None and not call.charge.fetched(sum(answer.bytes for answer in fetched)):
+        return encode_fetch_response(call.version, (), throttle_ms=call.throttle_ms)[0]
     statistics = call.context.statistics
     aborted: Sequence[tuple[int, int]] | None = () if request.isolation_level == READ_COMMITTED else None
     answers = iter(fetched)

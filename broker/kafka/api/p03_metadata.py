@@ -88,6 +88,7 @@ def _encode(
         cluster_id=cluster.cluster_id,
         controller_id=cluster.self_view.broker_id,
         cluster_operations=CLUSTER_OPERATIONS if request.cluster_operations else NO_OPERATIONS,
+        throttle_ms=call.throttle_ms,
     )
     return [body]
 

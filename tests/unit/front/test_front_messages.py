@@ -36,6 +36,8 @@ def plain(value: Any) -> Any:
         return [plain(item) for item in value]
     if isinstance(value, datetime.timedelta):
         return round(value.total_seconds() * 1000)
+    if isinstance(value, datetime.datetime):
+        return round(value.timestamp() * 1000)
     if isinstance(value, enum.Enum):
         return int(value.value)
     return value

@@ -1,0 +1,36 @@
+"""CreateDelegationToken (key 38), versions 1–3: DELEGATION_TOKEN_REQUEST_NOT_ALLOWED, as Kafka answers on a connection without authentication."""
+
+from __future__ import annotations
+
+from broker.kafka.answers import request_of, response
+from broker.kafka.call import Buffers, Call, Reply
+from broker.kafka.registry import serve
+from broker.quotas.limiter import ANONYMOUS
+from schemas.kafka.api_keys import ApiKey
+from schemas.kafka.errors import ErrorCode
+
+NEVER = -1
+
+
+def _fail(call: Call, error: int) -> Buffers:
+    values = {
+        "error_code": error,
+        "principal_type": "User",
+        "principal_name": ANONYMOUS,
+        "token_requester_principal_type": "User",
+        "token_requester_principal_name": ANONYMOUS,
+        "issue_timestamp": NEVER,
+        "expiry_timestamp": NEVER,
+        "max_timestamp": NEVER,
+        "token_id": "",
+        "hmac": b"",
+        "throttle_time": 0,
+    }
+    return response(call, values, had_error=True)
+
+
+@serve(ApiKey.CREATE_DELEGATION_TOKEN, versions=(1, 3), fail=_fail)
+def create_delegation_token(call: Call) -> Reply:
+    """There are no tokens."""
+    request_of(call)
+    return _fail(call, ErrorCode.DELEGATION_TOKEN_REQUEST_NOT_ALLOWED)
