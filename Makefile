@@ -73,6 +73,7 @@ soak: .venv/.dev ## what takes longer than CI may: many seeds, many kills; resul
 
 reference: .venv/.dev ## write the documentation pages that are made from the program
 	$(BIN)/python -m neve.reference docs
+	$(BIN)/python -m tests.tools.page docs/kafka-tools.md
 
 lock: ## lock dependencies again (needs uv)
 	for set in "core:" "lake:--extra lake" "demo:--extra lake --extra demo" "dev:--extra lake --extra demo --extra dev"; do \
