@@ -24,24 +24,25 @@ def screen(step: Step, printed: Printed, side: Side) -> Screen:
     return texts[0].splitlines(), texts[1].splitlines(), ended
 
 
-def unlike(step: Step, kafka: Screen, neve: Screen, allowed: Sequence[tuple[int, Difference]], used: set[int]) -> Lines:
-    """How the screens differ beyond what the rows of `allowed` take away; `used` gets the rows that took something."""
+def unlike(step: Step, kafka: Screen, neve: Screen, rows: Sequence[Difference], used: set[tuple[int, str]]) -> Lines:
+    """How the screens differ beyond what `rows` take away.
+
+    `used` gets, as number and step, the rows that took something away here.
+    """
     lines: Lines = []
+    here = [(number, row) for number, row in enumerate(rows) if step.name in row.steps]
     for stream, at in (("stdout", 0), ("stderr", 1)):
-        ours, theirs = list(neve[at]), list(kafka[at])
-        for number, row in allowed:
-            if step.name not in row.steps:
-                continue
-            kept_theirs, kept_ours = row.without_kafka(theirs), row.without_neve(ours)
-            if kept_theirs != theirs or kept_ours != ours:
-                used.add(number)
-            theirs, ours = kept_theirs, kept_ours
+        theirs, ours = list(kafka[at]), list(neve[at])
+        for number, row in here:
+            left = row.without_kafka(theirs), row.without_neve(ours)
+            if left != (theirs, ours):
+                used.add((number, step.name))
+            theirs, ours = left
         if ours != theirs:
             lines += difflib.unified_diff(theirs, ours, f"{stream} of Kafka", f"{stream} of Neve", lineterm="", n=1)
-    ends = {(row.kafka_ends, row.neve_ends): number for number, row in allowed if step.name in row.steps}
     if kafka[2] != neve[2]:
-        if (kafka[2], neve[2]) in ends:
-            used.add(ends[kafka[2], neve[2]])
-        else:
+        allowing = [number for number, row in here if (row.kafka_ends, row.neve_ends) == (kafka[2], neve[2])]
+        used.update((number, step.name) for number in allowing)
+        if not allowing:
             lines += [f"- {kafka[2]}", f"+ {neve[2]}"]
     return lines

@@ -39,4 +39,74 @@ def _without(pattern: str | None, lines: list[str]) -> list[str]:
     return lines if pattern is None else [line for line in lines if not re.fullmatch(pattern, line)]
 
 
-DIFFERENCES: tuple[Difference, ...] = ()
+_LATER_APIS = (
+    "SaslHandshake|AddPartitionsToTxn|AddOffsetsToTxn|EndTxn|WriteTxnMarkers|TxnOffsetCommit|SaslAuthenticate|"
+    "DescribeTransactions|ConsumerGroupHeartbeat|ConsumerGroupDescribe|ShareGroupHeartbeat|ShareGroupDescribe|ShareFetch|"
+    "ShareAcknowledge"
+)
+DIFFERENCES = (
+    Difference(
+        "A topic that is created on demand is there at once",
+        "Kafka creates it behind its first answer, so that producers ask again and warn about it.",
+        ("produce-created", "perf-produce"),
+        kafka=r"\[TIME\] WARN \[Producer .* recoverable issue .* \{[a-z.]+=UNKNOWN_TOPIC_OR_PARTITION\} \(.*\)",
+    ),
+    Difference(
+        "A refused record's message says more",
+        "It names the bytes it has and may have, or what a compacted topic wants; the error itself is the same.",
+        ("produce-too-large", "produce-keyless-to-compact"),
+        kafka=r"org\.apache\.kafka\.common\.(errors\.RecordTooLargeException: The request included a message larger .*|"
+        r"InvalidRecordException: Compacted topic cannot accept message without key in topic partition compact-0)",
+        neve=r"org\.apache\.kafka\.common\.(errors\.RecordTooLargeException: the batch has \d+ bytes, .* allows 200|"
+        r"InvalidRecordException: a compacted topic takes no record without a key)",
+    ),
+    Difference(
+        "No features to upgrade or downgrade",
+        "They are switches of Kafka's metadata log and of replication; there is nothing of that kind to switch.",
+        ("features-describe", "features-downgrade-too-far"),
+        kafka=r"Feature: \S+\.version +SupportedMinVersion: .*|kraft\.version was downgraded to 0\.",
+        neve=r"Could not downgrade kraft\.version to 0\. .* Feature kraft\.version not found\.|1 out of 1 .* failed\.",
+        kafka_ends="exit code 0",
+        neve_ends="exit code 1",
+    ),
+    Difference(
+        "Fewer APIs",
+        "Transactions, SASL, the new consumer groups, share groups and streams groups aren't served yet, nor is what only "
+        "Kafka's own brokers say to each other.",
+        ("api-versions",),
+        kafka=rf"\t(?:{_LATER_APIS})\(\d+\): .*",
+        neve=rf"\t(?:{_LATER_APIS})\(\d+\): UNSUPPORTED,?",
+    ),
+    Difference(
+        "Any replication factor and any replica assignment are taken",
+        "The object store keeps the copies, and every agent serves every partition.",
+        ("topics-create-three-replicas", "topics-create-elsewhere"),
+        kafka=r"Error while executing .* (Unable to replicate the partition 3 time|The manual partition assignment).*|"
+        r"\[TIME\] ERROR \S+\.InvalidReplica(tionFactor|Assignment)Exception: .*| \(org\.apache\.kafka\.tools\.TopicCommand\)",
+        neve=r"Created topic (triple|elsewhere)\.",
+        kafka_ends="exit code 1",
+        neve_ends="exit code 0",
+    ),
+    Difference(
+        "No internal topics",
+        "Committed offsets are kept in the metadata database.",
+        ("topics-list-all-at-the-end",),
+        kafka=r"__(consumer_offsets|transaction_state)",
+    ),
+    Difference(
+        "Topics have configs of their own",
+        "`iceberg.*` says how a topic becomes a table.",
+        ("configs-topic-all",),
+        neve=r"  iceberg\.[a-z.]+=\S* sensitive=false synonyms=\{\}",
+    ),
+    Difference(
+        "No SCRAM credentials",
+        "There is no authentication yet that would ask for them.",
+        ("configs-scram", "configs-scram-delete-unknown"),
+        kafka=r"Completed updating config for user alice\.|.*\.ResourceNotFoundException: Attempt to delete .*|"
+        r"Error while executing config command with args .*|\tat .*",
+        neve=r".*\.SecurityDisabledException: SCRAM .*|Error while executing config command with args .*|\tat .*",
+        kafka_ends="exit code 0",
+        neve_ends="exit code 1",
+    ),
+)

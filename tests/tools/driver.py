@@ -7,8 +7,10 @@ from __future__ import annotations
 
 import contextlib
 import json
+import re
 import shlex
 import subprocess
+import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +19,8 @@ from typing import Any
 from tests.counterparts import CounterpartFailed, CounterpartMissing, KafkaJars, stop
 from tests.tools.steps import TOOLS, Step
 
+CHANGES = re.compile(r"--(create|alter|delete|add|remove)\b|\bupgrade\b|\bdowngrade\b|--application-id")
+PAUSE_S = 0.05
 SOURCE = Path(__file__).parent / "java" / "ToolDriver.java"
 LOG4J = """Configuration:
   Appenders:
@@ -128,5 +132,13 @@ def write_files(files: dict[str, str], folder: Path) -> None:
 
 
 def play(runner: Driver, steps: Sequence[Step]) -> dict[str, Printed]:
-    """Run all steps in order."""
-    return {step.name: runner.run(step) for step in steps}
+    """Run all steps in order. After each one that changes something there is a pause as of a person who types.
+
+    Kafka answers a change when its controller has it; the broker that the next step asks learns of it a moment later.
+    """
+    printed = {}
+    for step in steps:
+        printed[step.name] = runner.run(step)
+        if CHANGES.search(step.arguments):
+            time.sleep(PAUSE_S)
+    return printed

@@ -70,9 +70,9 @@ def printed(out: str, err: str = "", code: int = 0, *, timed_out: bool = False) 
     return Printed(out, err, code, timed_out, 1)
 
 
-def differing(kafka: Printed, neve: Printed, *rows: Difference) -> tuple[list[str], set[int]]:
-    used: set[int] = set()
-    lines = unlike(STEP, screen(STEP, kafka, SIDE), screen(STEP, neve, SIDE), list(enumerate(rows)), used)
+def differing(kafka: Printed, neve: Printed, *rows: Difference) -> tuple[list[str], set[tuple[int, str]]]:
+    used: set[tuple[int, str]] = set()
+    lines = unlike(STEP, screen(STEP, kafka, SIDE), screen(STEP, neve, SIDE), rows, used)
     return lines, used
 
 
@@ -95,7 +95,7 @@ def test_every_difference_is_seen(kafka: Printed, neve: Printed) -> None:
 
 def test_a_row_allows_its_lines_and_no_others() -> None:
     row = Difference("internal topics", "there are none", ("describe",), kafka="__.*")
-    assert differing(printed("__offsets\na"), printed("a"), row) == ([], {0})
+    assert differing(printed("__offsets\na"), printed("a"), row) == ([], {(0, "describe")})
     assert differing(printed("__offsets\na"), printed("b"), row)[0]
     assert differing(printed("a"), printed("__offsets\na"), row)[0]
     assert differing(printed("a"), printed("a"), row) == ([], set())
@@ -108,7 +108,7 @@ def test_a_row_of_another_step_allows_nothing() -> None:
 
 def test_a_row_allows_the_ends_that_it_names() -> None:
     row = Difference("any", "so", ("describe",), kafka_ends="exit code 1", neve_ends="exit code 0")
-    assert differing(printed("a", code=1), printed("a"), row) == ([], {0})
+    assert differing(printed("a", code=1), printed("a"), row) == ([], {(0, "describe")})
     assert differing(printed("a"), printed("a", code=1), row)[0]
     assert differing(printed("a", code=2), printed("a"), row)[0]
 
