@@ -224,7 +224,6 @@ class ClassicGroup:
         if group.state is State.DEAD:
             group.reply(token, LeaveReply(ErrorCode.COORDINATOR_NOT_AVAILABLE))
             return
-        members_before = len(group.members)
         errors: list[int] = []
         for member_id, instance_id in request.members:
             if not member_id:
@@ -239,9 +238,10 @@ class ClassicGroup:
                 group.remove(member_id, ErrorCode.UNKNOWN_MEMBER_ID)
             errors.append(error)
         group.reply(token, LeaveReply(0, tuple(errors)))
-        # An id that had been given out and wasn't used is no loss to a stable group.
-        if group.rule(Kind.LEAVE) is Rule.REBALANCE and len(group.members) < members_before:
-            prepare(group, now)
+        if all(errors):
+            return
+        if group.rule(Kind.LEAVE) is Rule.REBALANCE:
+            prepare(group, now)  # also for an id that had only been given out
         else:
             try_complete(group, now)
 

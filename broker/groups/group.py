@@ -99,7 +99,7 @@ class Group:
         member = self.members.pop(member_id, None)
         if member is None:
             return
-        self.reply(member.join, JoinReply(error, member_id))
+        self.reply(member.join, JoinReply(error, ""))
         self.reply(member.sync, SyncReply(error))
         if member.instance_id is not None:
             self.static.pop(member.instance_id, None)

@@ -77,7 +77,7 @@ def replacement_stored(group: Group, what: Replaced, error: int, now: Now) -> No
         member.session_ms, member.rebalance_ms = what.old_session_ms, what.old_rebalance_ms
         group.rename_static(member, what.old_id)
         group.alive(member, now.ms)
-        group.reply(what.token, JoinReply(error, what.new_id))
+        group.reply(what.token, JoinReply(error, ""))
         return
     group.alive(member, now.ms)
     if what.skips:

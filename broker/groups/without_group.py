@@ -51,7 +51,7 @@ def unknown_group(request: Request, limits: GroupLimits) -> Answer | None:
                 return JoinReply(ErrorCode.INVALID_SESSION_TIMEOUT, request.member_id)
             return JoinReply(ErrorCode.UNKNOWN_MEMBER_ID, request.member_id) if request.member_id else None
         case Commit():
-            return None if request.generation < 0 else ErrorCode.ILLEGAL_GENERATION
+            return None if request.generation < 0 else ErrorCode.GROUP_ID_NOT_FOUND
         case Leave():
             return LeaveReply(0, (ErrorCode.UNKNOWN_MEMBER_ID,) * len(request.members))
         case Delete():

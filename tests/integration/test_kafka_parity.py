@@ -19,12 +19,15 @@ from tests.counterparts import KafkaServer
 from tests.parity import (  # noqa: F401  (importing registers the cases)
     cases_configs,
     cases_fetch,
+    cases_group_offsets,
+    cases_groups,
     cases_idempotence,
     cases_list_offsets,
     cases_metadata,
     cases_produce,
     cases_protocol,
     cases_topics,
+    group_differences,
 )
 from tests.parity.broker import Broker
 from tests.parity.cases import CASES, Case
@@ -32,6 +35,7 @@ from tests.parity.compare import both, judge
 from tests.parity.differences import DIFFERENCES
 
 STRICT = "auto.create.topics.enable=false\nnum.partitions=3\n"
+AS_KAFKA = {"NEVE_NUM_PARTITIONS": "1", "NEVE_GROUP_INITIAL_REBALANCE_DELAY_MS": "0"}
 Pair = tuple[Broker, Broker]
 
 RAN: set[str] = set()
@@ -40,9 +44,9 @@ USED: set[int] = set()
 
 @pytest.fixture(scope="module")
 def pair(kafka_server: KafkaServer, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pair]:
-    """Kafka and an agent, both on their defaults."""
+    """Kafka and an agent, both on their defaults, but that a group's first members wait for nobody."""
     folder = tmp_path_factory.mktemp("parity")
-    agent = agent_on_folder(folder, folder / "data", settings={"NEVE_NUM_PARTITIONS": "1"})
+    agent = agent_on_folder(folder, folder / "data", settings=AS_KAFKA)
     with started(agent):
         kafka, neve = Broker("Kafka", kafka_server.bootstrap), Broker("Neve", agent.kafka)
         yield kafka, neve

@@ -352,12 +352,18 @@ def test_leaving() -> None:
     pending = table.now_answer(table.request()).member_id
     left = table.now_answer(Leave(((pending, None), ("nobody", None), ("", "no such instance"))))
     assert left == LeaveReply(0, (0, ErrorCode.UNKNOWN_MEMBER_ID, ErrorCode.UNKNOWN_MEMBER_ID))
+    assert table.state() is State.PREPARING, "even an id that was only given out"
+    for member in (leader, follower):
+        table.ask(table.request(member))
+    table.sync_all([leader, follower])
+    nobody = table.now_answer(Leave((("nobody", None),)))
+    assert nobody == LeaveReply(0, (ErrorCode.UNKNOWN_MEMBER_ID,))
     assert table.state() is State.STABLE
     assert table.now_answer(Leave(((follower, None),))) == LeaveReply(0, (0,))
     assert table.state() is State.PREPARING
     table.ask(Leave(((leader, None),)))
     assert table.state() is State.EMPTY
-    assert table.machine.group.generation == 2
+    assert table.machine.group.generation == 3
     assert table.writes[-1].write == 0, "the empty group is stored"
 
 

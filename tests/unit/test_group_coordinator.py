@@ -234,7 +234,7 @@ async def test_offsets_from_outside_make_a_group_that_can_be_deleted(world: Worl
     agent = await world.start()
     await world.holder(agent)
     assert agent.describe(GROUP)[0] == ErrorCode.GROUP_ID_NOT_FOUND
-    assert await agent.commit(GROUP, Commit("m", 1), []) == ErrorCode.ILLEGAL_GENERATION
+    assert await agent.commit(GROUP, Commit("m", 1), []) == ErrorCode.GROUP_ID_NOT_FOUND
     assert await agent.commit(GROUP, Commit("", -1), [NewOffset(world.topic, 0, 3, 0, "x")]) == 0
     assert [listing.group_id for listing in agent.listed()[1]] == [GROUP]
     assert await agent.delete_offsets(GROUP, [(world.topic, "t", 0), (world.topic, "t", 1)]) == (0, [0, 0])

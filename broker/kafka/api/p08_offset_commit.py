@@ -1,7 +1,7 @@
 """OffsetCommit (key 8), versions 2–10: store offsets of a group, of a member of this generation or from outside of an empty one.
 
-A generation below zero comes from outside of group management and makes the group where there is none. Topics are named,
-from version 10 by id. A partition that doesn't exist is answered with UNKNOWN_TOPIC_OR_PARTITION (by id UNKNOWN_TOPIC_ID),
+A generation below zero comes from outside of group management and makes the group where there is none; another one is
+answered with GROUP_ID_NOT_FOUND there, before version 9 with ILLEGAL_GENERATION. Topics are named, from version 10 by id. A partition that doesn't exist is answered with UNKNOWN_TOPIC_OR_PARTITION (by id UNKNOWN_TOPIC_ID),
 a metadata string above `offset.metadata.max.bytes` with OFFSET_METADATA_TOO_LARGE; the others are stored all the same.
 
 Deviations:
@@ -24,6 +24,7 @@ from schemas.kafka.api_keys import ApiKey
 from schemas.kafka.errors import ErrorCode
 
 IDS_FROM = 10
+NOT_FOUND_FROM = 9
 NO_RETENTION = -1
 
 
@@ -69,6 +70,8 @@ async def _commit(call: Call, request: Message) -> Buffers:
         request["member_id"], request["generation_id_or_member_epoch"], request.get("group_instance_id")
     )  # fmt: skip
     error = await groups_of(call).commit(request["group_id"], member, offsets)
+    if error == ErrorCode.GROUP_ID_NOT_FOUND and call.version < NOT_FOUND_FROM:
+        error = ErrorCode.ILLEGAL_GENERATION
     if error:
         taken = (ErrorCode.NONE, ErrorCode.OFFSET_METADATA_TOO_LARGE)
         errors = [[error if code in taken else code for code in codes] for codes in errors]
@@ -80,9 +83,14 @@ def _check(view: TopicView | None, part: Message, metadata_bytes_max: int, unkno
         return unknown
     if not 0 <= part["partition_index"] < view.shards:
         return ErrorCode.UNKNOWN_TOPIC_OR_PARTITION
-    if len(part["committed_metadata"] or "") > metadata_bytes_max:
+    if utf16_units(part["committed_metadata"] or "") > metadata_bytes_max:
         return ErrorCode.OFFSET_METADATA_TOO_LARGE
     return ErrorCode.NONE
+
+
+def utf16_units(text: str) -> int:
+    """The length of a text as Java counts it, which is what the limit is compared with."""
+    return len(text.encode("utf-16-le", "surrogatepass")) // 2
 
 
 def _offset(view: TopicView, part: Message, expire_ms: int) -> NewOffset:
@@ -107,6 +115,7 @@ def _answer(call: Call, request: Message, errors: list[list[int]]) -> Buffers:
             ],
         }
         for topic, codes in zip(request["topics"], errors, strict=True)
+        if codes
     ]
     had_error = any(code for codes in errors for code in codes)
     return response(call, {"throttle_time": 0, "topics": topics}, had_error=had_error)

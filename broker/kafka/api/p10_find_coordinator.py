@@ -7,13 +7,14 @@ Deviations:
 - A transactional id is answered with TRANSACTIONAL_ID_AUTHORIZATION_FAILED: transactions are not served yet, and this is
   the error that clients raise at once as fatal, naming the transactional id, instead of asking again for a minute.
 - Keys of share groups are answered with INVALID_REQUEST, as Kafka does where share groups are switched off.
+- Error messages are in our words.
 """
 
 from __future__ import annotations
 
 from typing import Any
 
-from broker.kafka.answers import request_of, response
+from broker.kafka.answers import explain, request_of, response
 from broker.kafka.call import Buffers, Call, Reply
 from broker.kafka.group_answers import check_group_id, groups_of
 from broker.kafka.registry import serve
@@ -24,6 +25,8 @@ from schemas.kafka.errors import ErrorCode
 BATCH_FROM = 4
 GROUP = 0
 TRANSACTION = 1
+NO_ERROR = "NONE"
+"""What Kafka says in answers for one key."""
 
 
 def _keys(call: Call) -> list[str]:
@@ -65,7 +68,7 @@ def _answer(key: str, holder: BrokerView | None, error: int) -> dict[str, Any]:
         "host": "" if holder is None else holder.host,
         "port": -1 if holder is None else holder.port,
         "error_code": error,
-        "error_message": ErrorCode(error).message if error else "",
+        "error_message": explain(error)["error_message"] or "",
     }
 
 
@@ -73,4 +76,7 @@ def _response(call: Call, answers: list[dict[str, Any]]) -> Buffers:
     had_error = any(answer["error_code"] for answer in answers)
     if call.version >= BATCH_FROM:
         return response(call, {"throttle_time": 0, "coordinators": answers}, had_error=had_error)
-    return response(call, {"throttle_time": 0, **answers[0]}, had_error=had_error)
+    [answer] = answers
+    return response(
+        call, {"throttle_time": 0, **answer, "error_message": answer["error_message"] or NO_ERROR}, had_error=had_error
+    )

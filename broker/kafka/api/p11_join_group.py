@@ -5,7 +5,9 @@ From version 4 a new dynamic member is first given an id (MEMBER_ID_REQUIRED) an
 rebalance timeout has passed; only the leader is told the members.
 
 Deviations:
-- The rebalance timeout is counted once per rebalance; in Kafka 4 each member that joins makes the others wait anew.
+- A second call of a member while its first one waits answers the first with REBALANCE_IN_PROGRESS; Kafka never answers it.
+- An id that was given out to a dynamic member isn't known together with an instance id: UNKNOWN_MEMBER_ID, in Kafka
+  UNKNOWN_SERVER_ERROR.
 - Group ids are at most 2000 bytes and can't contain the character NUL.
 """
 

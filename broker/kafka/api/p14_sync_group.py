@@ -1,6 +1,9 @@
 """SyncGroup (key 14), versions 0–5: a member's assignment for this generation. The leader's call brings it for all.
 
 The assignment is stored before any member is told. Members that don't sync within the rebalance timeout are dropped.
+
+Deviations:
+- A call that waits when its member leaves or is dropped is answered with UNKNOWN_MEMBER_ID; Kafka never answers it.
 """
 
 from __future__ import annotations

@@ -42,7 +42,8 @@ def _describe(call: Call, group_id: str, operations: int) -> dict[str, Any]:
     if error == ErrorCode.GROUP_ID_NOT_FOUND:
         entry = _failed(group_id, error if call.version >= NOT_FOUND_FROM else ErrorCode.NONE)
         message = f"Group {group_id} not found." if call.version >= NOT_FOUND_FROM else None
-        return {**entry, "group_state": State.DEAD.value, "error_message": message, "authorized_operations": operations}
+        told = operations if call.version < NOT_FOUND_FROM else OPERATIONS_NOT_ASKED
+        return {**entry, "group_state": State.DEAD.value, "error_message": message, "authorized_operations": told}
     if found is None:
         return _failed(group_id, error)
     return {**_found(found), "group_id": group_id, "authorized_operations": operations}
