@@ -164,7 +164,7 @@ class Settings(BaseSettings):
 
     # Client quotas
     quota_window_num: int = Field(11, ge=2, description="Windows that a client's use is remembered in.")
-    quota_window_size_seconds: int = Field(1, gt=0, description="Length of such a window.")
+    quota_window_size_seconds: float = Field(1, gt=0, description="Length of such a window.")
     quota_clients_max: int = Field(10_000, gt=0, description="Clients whose use an agent remembers.")
     quota_poll_interval_ms: int = Field(
         1_000, gt=0, description="Changes of client quotas by other agents are looked for this often."

@@ -20,7 +20,7 @@ class QuotaKeeper:
 
     def __init__(self, store: QuotaStore, settings: Settings) -> None:
         self.limiter = Limiter(
-            settings.quota_window_num, settings.quota_window_size_seconds * 1000, settings.quota_clients_max
+            settings.quota_window_num, round(settings.quota_window_size_seconds * 1000), settings.quota_clients_max
         )
         self._store = store
         self._settings = settings

@@ -26,6 +26,8 @@ from tests.parity import (  # noqa: F401  (importing registers the cases)
     cases_metadata,
     cases_produce,
     cases_protocol,
+    cases_quotas,
+    cases_tools,
     cases_topics,
     group_differences,
 )
@@ -34,8 +36,8 @@ from tests.parity.cases import CASES, Case
 from tests.parity.compare import both, judge
 from tests.parity.differences import DIFFERENCES
 
-STRICT = "auto.create.topics.enable=false\nnum.partitions=3\n"
 AS_KAFKA = {"NEVE_NUM_PARTITIONS": "1", "NEVE_GROUP_INITIAL_REBALANCE_DELAY_MS": "0"}
+STRICT = "auto.create.topics.enable=false\nnum.partitions=3\nauthorizer.class.name=\n"
 Pair = tuple[Broker, Broker]
 
 RAN: set[str] = set()
@@ -66,13 +68,14 @@ def test_answers_are_kafkas(name: str, pair: Pair) -> None:
     check(name, CASES[name], pair)
 
 
-def test_answers_are_kafkas_without_auto_creation(tmp_path: Path) -> None:
+def test_answers_are_kafkas_without_auto_creation_and_authorizer(tmp_path: Path) -> None:
     found(counterparts.kafka_jars)
     settings = {"NEVE_AUTO_CREATE_TOPICS_ENABLE": "false", "NEVE_NUM_PARTITIONS": "3"}
     agent = agent_on_folder(tmp_path, tmp_path / "data", settings=settings)
     with counterparts.kafka(partitions=3, properties=STRICT) as server, started(agent):
         kafka, neve = Broker("Kafka", server.bootstrap), Broker("Neve", agent.kafka)
         check("without_auto_creation", cases_metadata.without_auto_creation, (kafka, neve))
+        check("acls_without_authorizer", cases_tools.acls_without_authorizer, (kafka, neve))
         kafka.close()
         neve.close()
 

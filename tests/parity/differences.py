@@ -227,4 +227,27 @@ DIFFERENCES: list[Difference] = [
         K, "describe_the_broker", "*.read_only", False, True, "A broker's configs are all read-only",
         "an agent takes its settings when it starts",
     ),
+    # What keeps tools going
+    Difference(
+        ApiKey.DESCRIBE_LOG_DIRS, "log_dirs", "*_bytes", SOMETHING, -1, "are not known (-1)",
+        "an object store tells neither its size nor what is left",
+    ),
+    Difference(
+        ApiKey.DESCRIBE_PRODUCERS, "producers", "*.last_timestamp", SOMETHING, SOMETHING, "The last timestamp is the moment",
+        "the timestamps of a batch aren't kept once it is stored",
+    ),
+    *(
+        Difference(
+            ApiKey.ALTER_USER_SCRAM_CREDENTIALS, "scram", f"delete: *.{field}", kafka, neve, "Kafka checks and stores credentials",
+            "what would be told as stored would be worth nothing",
+        )
+        for field, kafka, neve in (("error_code", 91, 54), ("error_message", SOMETHING, SOMETHING))
+    ),
+    *(
+        Difference(
+            ApiKey.ALTER_CLIENT_QUOTAS, "quotas_refused", f"not a number: *.{field}", kafka, neve, "A quota that is not a number",
+            "nobody could be held to it",
+        )
+        for field, kafka, neve in (("error_code", 0, 42), ("error_message", None, SOMETHING))
+    ),
 ]  # fmt: skip

@@ -60,9 +60,9 @@ async def test_a_producer_above_its_quota_is_answered_at_once_and_not_read_for_t
         began = time.monotonic()
         for _ in range(4):
             assert throttle_ms(await client.call(produce())) == 0
-        wait_ms = throttle_ms(await client.call(produce(20_000)))
-        assert time.monotonic() - began < 0.15, "the answer does not wait"
-        assert 100 < wait_ms <= 220
+        wait_ms = throttle_ms(await client.call(produce(60_000)))
+        assert time.monotonic() - began < 0.8, "the answer does not wait"
+        assert 200 < wait_ms <= 1020
         muted = time.monotonic()
         client.send(api_versions())
         await client.payload()
@@ -76,14 +76,14 @@ async def test_what_lies_in_the_buffer_is_not_started_while_muted() -> None:
     await fakes.quotas.follow()
     async with running(fakes) as (_, address):
         client = await Client.connect(address)
+        client.send(produce(90_000))
         for _ in range(20):
-            client.send(produce(20_000))
-        await until(lambda: fakes.writer.appends >= 6)
+            client.send(produce(100_000))
+        await until(lambda: fakes.writer.appends >= 2)
         await asyncio.sleep(0.05)
-        assert fakes.writer.appends <= 7, "one more than its second's worth, whatever it sends ahead"
-        waits = [throttle_ms_of(await client.payload()) for _ in range(6)]
-        assert waits[:4] == [0] * 4
-        assert max(waits) > 100
+        assert fakes.writer.appends == 2, "its second's worth and the one beyond, whatever it sends ahead"
+        assert throttle_ms_of(await client.payload()) == 0
+        assert throttle_ms_of(await client.payload()) > 300
         await client.close()
 
 
@@ -122,7 +122,7 @@ async def test_a_consumer_above_its_quota_is_answered_empty_and_gets_its_records
     fakes = limited(consumer_byte_rate=20_000)
     await fakes.quotas.follow()
     view = fakes.topics.live["t"]
-    fakes.log.append((view.topic, 0), memoryview(batch(value=b"x" * 15_000)), 1)
+    fakes.log.append((view.topic, 0), memoryview(batch(value=b"x" * 19_000)), 1)
     async with running(fakes) as (listener, address):
         client = await Client.connect(address)
         first = await client.call(fetch())
@@ -132,12 +132,12 @@ async def test_a_consumer_above_its_quota_is_answered_empty_and_gets_its_records
         second = await client.call(fetch())
         wait_ms = throttle_ms(second)
         assert second.responses == ()
-        assert 300 < wait_ms <= 550
-        assert time.monotonic() - began < 0.2
+        assert 300 < wait_ms <= 950
+        assert time.monotonic() - began < 0.7
         third = await client.call(fetch())
         assert time.monotonic() - began > wait_ms / 1000 - 0.03
         assert third.responses or throttle_ms(third)
-        assert listener.statistics.fetched_bytes <= 2 * 15_100
+        assert listener.statistics.fetched_bytes <= 2 * 19_100
         await client.close()
 
 
