@@ -15,6 +15,7 @@ import structlog
 
 from broker.cluster_identity import agree_on_cluster
 from broker.cluster_view import ClusterView
+from broker.config_cache import ConfigCache
 from broker.epoch_keeper import EpochKeeper
 from broker.fetch.block_cache import BlockCache, StoredObject
 from broker.fetch.extent_reads import extent_finder
@@ -31,6 +32,7 @@ from broker.hints import CHANNEL, HintSender
 from broker.ingest.flight import Flight
 from broker.ingest.upload import Uploaded
 from broker.ingest.writer import IngestWriter, WriteObserver, flush_limits
+from broker.kafka.broker_configs import broker_layers, nearest_values
 from broker.objects.port import ObjectStore
 from broker.pruner import Pruner
 from broker.quotas.keeper import QuotaKeeper
@@ -39,6 +41,7 @@ from broker.supervisor import Supervisor
 from broker.topic_cache import TopicCache
 from catalog.agents import AgentStore
 from catalog.commits import CommitStore, Committed
+from catalog.configs import ConfigStore
 from catalog.database import Database
 from catalog.epochs import EpochStore
 from catalog.extents import ExtentStore
@@ -65,6 +68,7 @@ class AgentCore:
     reader: FetchReader
     epochs: EpochKeeper
     topics: TopicCache
+    configs: ConfigCache
     cluster: ClusterView
     poller: Poller
     hints: HintSender
@@ -83,6 +87,7 @@ class AgentCore:
         """Register under the address clients are told, take an epoch, learn the topics, run the background tasks."""
         await self.cluster.register(host, port)
         await self.epochs.start()
+        await self.configs.fresh()
         await self.topics.follow()
         await self.quotas.follow()
         await self.database.listen(CHANNEL, self._hinted)
@@ -90,6 +95,7 @@ class AgentCore:
         self.supervisor.start("agent epochs", self.epochs.run())
         self.supervisor.start("poller", self.poller.run())
         self.supervisor.start("topics", self.topics.run())
+        self.supervisor.start("configs", self.configs.run())
         self.supervisor.start("cluster", self.cluster.run())
         self.supervisor.start("hints", self.hints.run())
         self.supervisor.start("pruner", self.pruner.run())
@@ -203,10 +209,15 @@ async def build_core(
         on_committed=committed,
         observer=observer,
     )
-    topics = TopicCache(
-        TopicStore(database), settings, rng, on_gone=lambda topic, shards: core.topic_gone(topic, shards)
-    )
     cluster = ClusterView(AgentStore(database), settings, cluster_id=cluster_id, instance=instance, version=version)
+    configs = ConfigCache(ConfigStore(database), settings, on_brokers=lambda: topics.broker_changed())
+    topics = TopicCache(
+        TopicStore(database),
+        settings,
+        rng,
+        on_gone=lambda topic, shards: core.topic_gone(topic, shards),
+        broker_values=lambda: nearest_values(broker_layers(settings, configs, cluster.self_view)),
+    )
     groups = GroupCoordinator(database, cluster, clock, settings, instance=instance)
     quotas = QuotaKeeper(QuotaStore(database), settings)
     interval_s = settings.poll_interval_ms / 1000
@@ -224,6 +235,7 @@ async def build_core(
             ProducerIdBlocks(database),
             groups,
             work,
+            configs=configs,
             quotas=quotas,
             holdings=HoldingsStore(database),
         ),
@@ -233,6 +245,7 @@ async def build_core(
         reader=reader,
         epochs=epochs,
         topics=topics,
+        configs=configs,
         cluster=cluster,
         poller=Poller(index, names, reads, waiters, interval_s=interval_s),
         hints=HintSender(database, instance, gap_s=settings.hint_interval_ms / 1000),

@@ -20,9 +20,11 @@ if TYPE_CHECKING:
     from broker.groups.group import Description
     from broker.groups.requests import Answer, Commit, Request
     from broker.quotas.limiter import Limiter
+    from catalog.configs import Change
     from catalog.groups import NewOffset, StoredOffset
     from catalog.holdings import ShardProducer
     from catalog.quotas import QuotaChange, Quotas
+    from schemas.config_kinds import ConfigKind
 
 T = TypeVar("T")
 
@@ -69,6 +71,9 @@ class Append:
     connection: int
     """Order matters within one connection: when a batch fails, later ones of the same connection in flight fail too."""
     done: Callable[[BatchOutcome], None]
+    answered: Callable[[], None] | None = None
+    """Called after every `done` of a commit, once for each connection: what it has to say may leave now, while the agent
+    goes on with its own books. Nothing else of this process runs in between."""
 
 
 class Writer(Protocol):
@@ -161,15 +166,45 @@ class Topics(Protocol):
         ...
 
     async def create(self, name: str, shards: int, config: Mapping[str, str]) -> TopicView:
-        """Create a topic with its shards and reserved table names. Raises catalog.topics.TopicExists, TableNameTaken."""
+        """Create a topic with its shards and reserved table names. Raises catalog.topics.TopicExists,
+        TopicCollides, TableNameTaken."""
         ...
 
     async def delete(self, topic: TopicView) -> None:
         """Delete a topic: its name is free at once; its rows and bytes are reclaimed later."""
         ...
 
-    async def set_config(self, topic: TopicView, config: Mapping[str, str]) -> None:
-        """Replace a topic's own settings."""
+    async def alter_config(self, topic: TopicView, change: Change) -> None:
+        """Replace a topic's own settings by `change` of them. Raises catalog.topics.TopicGone, TableNameFixed, and what
+        `change` raises."""
+        ...
+
+    async def grow(self, topic: TopicView, shards: int) -> TopicView:
+        """Give a topic `shards` shards in all. Raises catalog.topics.TopicGone, NotMoreShards."""
+        ...
+
+    async def collision(self, name: str) -> str | None:
+        """The live topic with this name, or one that differs from it only in dots and underscores; read now."""
+        ...
+
+
+class Configs(Protocol):
+    """Configs of brokers, client metrics and groups: a cache in front of the database. Those of topics stand with them."""
+
+    def of(self, kind: ConfigKind, name: str) -> Mapping[str, str]:
+        """What is set on a resource, as known here."""
+        ...
+
+    def names(self, kind: ConfigKind) -> list[str]:
+        """The resources of a kind on which something is set, sorted, as known here."""
+        ...
+
+    async def fresh(self) -> None:
+        """Read now what has changed."""
+        ...
+
+    async def alter(self, kind: ConfigKind, name: str, change: Change) -> None:
+        """Replace what is set by `change` of it, in one transaction. Raises what `change` raises."""
         ...
 
 
@@ -321,5 +356,6 @@ class Services:
     producer_ids: ProducerIds
     groups: Groups
     workers: Workers = field(default_factory=InlineWorkers)
+    configs: Configs = field(kw_only=True)
     quotas: ClientQuotas = field(kw_only=True)
     holdings: Holdings = field(kw_only=True)

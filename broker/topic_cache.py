@@ -8,11 +8,13 @@ from __future__ import annotations
 import asyncio
 import random
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, replace
 from uuid import UUID
 
 import structlog
 
 from broker.services import TopicView
+from catalog.configs import Change
 from catalog.database import DatabaseError
 from catalog.topics import TopicRow, TopicStore
 from schemas.names import InvalidName, check_topic_name
@@ -26,7 +28,8 @@ DELETED_MAX = 10_000
 
 
 class TopicCache:
-    """See the module. `on_gone` hears of topics that left, with their number of shards."""
+    """See the module. `on_gone` hears of topics that left, with their number of shards; `broker_values` gives what is set
+    for this broker, by Kafka's names, and so the defaults of topics."""
 
     def __init__(
         self,
@@ -35,11 +38,14 @@ class TopicCache:
         rng: random.Random,
         *,
         on_gone: Callable[[int, int], None],
+        broker_values: Callable[[], Mapping[str, str]],
     ) -> None:
         self._topics = topics
         self._settings = settings
         self._rng = rng
         self._on_gone = on_gone
+        self._broker_values = broker_values
+        self._broker: Mapping[str, str] | None = None
         self._by_name: dict[str, TopicView] = {}
         self._by_id: dict[UUID, TopicView] = {}
         self._changed: dict[int, int] = {}
@@ -72,7 +78,7 @@ class TopicCache:
         return [self._keep(row) for row in await self._topics.all()]
 
     async def create(self, name: str, shards: int, config: Mapping[str, str]) -> TopicView:
-        """Create a topic. Raises TopicExists, TableNameTaken."""
+        """Create a topic. Raises TopicExists, TopicCollides, TableNameTaken."""
         topic_id = UUID(int=self._rng.getrandbits(128), version=4)
         return self._keep(await self._topics.create(name, topic_id, shards, config))
 
@@ -82,9 +88,26 @@ class TopicCache:
         self._remember_deleted(topic.topic)
         self._drop(topic)
 
-    async def set_config(self, topic: TopicView, config: Mapping[str, str]) -> None:
-        """Replace a topic's own settings. Raises TopicGone, TableNameFixed."""
-        self._keep(await self._topics.set_config(topic.topic, config))
+    async def alter_config(self, topic: TopicView, change: Change) -> None:
+        """Replace a topic's own settings by `change` of them. Raises TopicGone, TableNameFixed, and what `change` raises."""
+        self._keep(await self._topics.alter_config(topic.topic, change))
+
+    async def grow(self, topic: TopicView, shards: int) -> TopicView:
+        """Give a topic `shards` shards in all. Raises TopicGone, NotMoreShards."""
+        return self._keep(await self._topics.grow(topic.topic, shards))
+
+    async def collision(self, name: str) -> str | None:
+        """The live topic with this name, or one alike; read now."""
+        return await self._topics.collision(name)
+
+    def broker_changed(self) -> None:
+        """What is set for this broker has changed: work out again what topics have by default."""
+        self._broker = self._broker_values()
+        for view in list(self._by_id.values()):
+            resolved = resolved_again(view, self._broker)
+            self._by_id[view.topic_id] = resolved
+            if self._by_name.get(view.name) is view:
+                self._by_name[view.name] = resolved
 
     async def run(self) -> None:
         """Follow changes that other agents make, for ever."""
@@ -118,7 +141,9 @@ class TopicCache:
         return rows
 
     def _keep(self, row: TopicRow) -> TopicView:
-        view = topic_view(row, self._settings)
+        if self._broker is None:
+            self._broker = self._broker_values()
+        view = topic_view(row, self._broker)
         if row.topic in self._deleted:
             return view
         if row.changed < self._changed.get(row.topic, 0):
@@ -150,18 +175,12 @@ def _possible(name: str) -> bool:
     return True
 
 
-def topic_view(row: TopicRow, settings: Settings) -> TopicView:
+def topic_view(row: TopicRow, broker_values: Mapping[str, str]) -> TopicView:
     """A row with the settings that the write path asks for on every batch resolved."""
-    resolved = values(row.config, {"message.max.bytes": str(settings.message_max_bytes)})
-    return TopicView(
-        topic=row.topic,
-        topic_id=row.topic_id,
-        name=row.name,
-        shards=row.shards,
-        config=row.config,
-        message_max_bytes=resolved.message_max_bytes,
-        append_time=resolved.append_time,
-        compacted=resolved.compacted,
-        timestamp_before_max_ms=resolved.timestamp_before_max_ms,
-        timestamp_after_max_ms=resolved.timestamp_after_max_ms,
-    )
+    resolved = asdict(values(row.config, broker_values))
+    return TopicView(row.topic, row.topic_id, row.name, row.shards, row.config, **resolved)
+
+
+def resolved_again(view: TopicView, broker_values: Mapping[str, str]) -> TopicView:
+    """A view as it is with other settings of the broker."""
+    return replace(view, **asdict(values(view.config, broker_values)))

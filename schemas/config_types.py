@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from decimal import Decimal
 from enum import IntEnum
 
 LONG_MAX = 2**63 - 1
@@ -15,12 +16,52 @@ _THROTTLED = re.compile(r"^(\*|(\d+:\d+(,\d+:\d+)*)?)$", re.ASCII)
 class ConfigType(IntEnum):
     """Types as DescribeConfigs numbers them."""
 
+    UNKNOWN = 0
     BOOLEAN = 1
     STRING = 2
     INT = 3
+    SHORT = 4
     LONG = 5
     DOUBLE = 6
     LIST = 7
+    CLASS = 8
+    PASSWORD = 9
+
+
+_BITS = {ConfigType.INT: 31, ConfigType.SHORT: 15, ConfigType.LONG: 63}
+
+
+class ConfigSource(IntEnum):
+    """Where a value comes from, as DescribeConfigs numbers it."""
+
+    DYNAMIC_TOPIC = 1
+    DYNAMIC_BROKER = 2
+    DYNAMIC_DEFAULT_BROKER = 3
+    STATIC_BROKER = 4
+    DEFAULT = 5
+    BROKER_LOGGER = 6
+    CLIENT_METRICS = 7
+    GROUP = 8
+
+
+Layers = Sequence[tuple[ConfigSource, Mapping[str, str]]]
+"""What was set for brokers, by Kafka's names, the nearest layer first."""
+Synonym = tuple[str, str | None, ConfigSource]
+"""(name, value, source)."""
+
+
+@dataclass(frozen=True, slots=True)
+class ConfigEntry:
+    """One config as DescribeConfigs shows it. `synonyms`: the one in force first."""
+
+    name: str
+    value: str | None
+    source: ConfigSource
+    type: ConfigType
+    synonyms: tuple[Synonym, ...]
+    documentation: str
+    read_only: bool = False
+    sensitive: bool = False
 
 
 class InvalidConfig(ValueError):
@@ -77,7 +118,7 @@ class Number:
         # The length is checked first: a huge string of digits must not become a huge integer.
         if len(value) > 20 or not _INTEGER.match(value):
             raise wrong
-        bits = 31 if self.kind is ConfigType.INT else 63
+        bits = _BITS[self.kind]
         if not -(2**bits) <= int(value) < 2**bits:
             raise wrong
         return int(value)
@@ -91,7 +132,7 @@ class OneOf:
 
     def __call__(self, name: str, value: str) -> None:
         """Raise for any other word."""
-        if value not in self.words:
+        if value.strip() not in self.words:
             raise refuse(name, value, f"String must be one of: {', '.join(self.words)}")
 
 
@@ -137,6 +178,37 @@ def throttled_replicas(name: str, value: str) -> None:
             f"[{', '.join(split_list(value))}]",
             f"{name} {wanted}[partitionId]:[brokerId],[partitionId]:[brokerId],...",
         )
+
+
+def any_text(name: str, value: str) -> None:
+    """Whatever it is."""
+
+
+def canonical(kind: ConfigType, value: str) -> str:
+    """A valid value as Kafka shows it: what it was read as."""
+    match kind:
+        case ConfigType.BOOLEAN:
+            return value.strip().lower()
+        case ConfigType.INT | ConfigType.SHORT | ConfigType.LONG:
+            return str(int(value))
+        case ConfigType.DOUBLE:
+            return _double(float(value))
+        case ConfigType.LIST:
+            return ",".join(split_list(value))
+        case _:
+            return value.strip()
+
+
+def _double(number: float) -> str:
+    """As Java writes it: with an exponent below a thousandth and from ten millions on."""
+    if number == 0 or 1e-3 <= abs(number) < 1e7:
+        return repr(number)
+    if number in (float("inf"), float("-inf")):
+        return "Infinity" if number > 0 else "-Infinity"
+    sign, digits, exponent = Decimal(repr(number)).normalize().as_tuple()
+    assert isinstance(exponent, int)
+    rest = "".join(map(str, digits[1:])) or "0"
+    return f"{'-' if sign else ''}{digits[0]}.{rest}E{exponent + len(digits) - 1}"
 
 
 def split_list(value: str) -> list[str]:

@@ -46,15 +46,16 @@ class InvalidName(ValueError):
 
 
 def check_topic_name(name: str) -> None:
-    """Kafka's rules. Raises InvalidName."""
+    """Kafka's rules, in its words. Raises InvalidName."""
     if not name:
-        raise InvalidName("the empty string is not allowed as a topic name")
+        raise InvalidName("the empty string is not allowed")
     if name in (".", ".."):
-        raise InvalidName(f"'{name}' is not allowed as a topic name")
+        raise InvalidName(f"'{name}' is not allowed")
     if len(name) > TOPIC_NAME_MAX:
-        raise InvalidName(f"a topic name has at most {TOPIC_NAME_MAX} characters, this one has {len(name)}")
+        raise InvalidName(f"the length of '{name}' is longer than the max allowed length {TOPIC_NAME_MAX}")
     if not _TOPIC.match(name) or name.endswith("\n"):
-        raise InvalidName(f"topic name {name!r} may hold only ASCII letters and digits, '.', '_' and '-'")
+        allowed = "ASCII alphanumerics, '.', '_' and '-'"
+        raise InvalidName(f"'{name}' contains one or more characters other than {allowed}")
 
 
 def default_table(topic: str) -> str:

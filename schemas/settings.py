@@ -144,6 +144,10 @@ class Settings(BaseSettings):
     auto_create_topics_enable: bool = Field(
         True, description="Create unknown topics on Metadata requests that allow it."
     )
+    delete_topic_enable: bool = Field(True, description="Topics can be deleted.")
+    max_request_partition_size_limit: int = Field(
+        2_000, gt=0, description="Most partitions in one answer of DescribeTopicPartitions."
+    )
     message_max_bytes: int = Field(
         1_048_588, gt=0, description="Largest record batch, unless the topic says otherwise."
     )

@@ -5,20 +5,26 @@ Kafka 4.3's 33 and Neve's own for tables. Validation, DescribeConfigs and the do
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from enum import IntEnum
+from itertools import dropwhile
 
+from schemas.broker_config_names import BROKER_CONFIGS
 from schemas.config_types import (
     LONG_MAX,
     Check,
+    ConfigEntry,
+    ConfigSource,
     ConfigType,
     InvalidConfig,
+    Layers,
     ListOf,
     Matching,
     Number,
     OneOf,
+    Synonym,
     boolean,
+    canonical,
     split_list,
     throttled_replicas,
 )
@@ -38,28 +44,6 @@ class TopicConfig:
     check: Check
     documentation: str
     synonyms: tuple[str, ...] = ()
-
-
-class ConfigSource(IntEnum):
-    """Where a value comes from, as DescribeConfigs numbers it."""
-
-    DYNAMIC_TOPIC = 1
-    STATIC_BROKER = 4
-    DEFAULT = 5
-
-
-@dataclass(frozen=True, slots=True)
-class ConfigEntry:
-    """One config as DescribeConfigs shows it. `synonyms`: (name, value, source), the one in force first."""
-
-    name: str
-    value: str
-    source: ConfigSource
-    type: ConfigType
-    synonyms: tuple[tuple[str, str, ConfigSource], ...]
-    documentation: str
-    read_only: bool = False
-    sensitive: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,6 +142,9 @@ _TABLES = (
     _bool("iceberg.delete.with.topic", False, "Drop the table when the topic is deleted."),
 )  # fmt: skip
 
+_NOT_TIERED = (
+    "Tiered Storage functionality is disabled in the broker. Topic cannot be configured with remote log storage."
+)
 TOPIC_CONFIGS: Mapping[str, TopicConfig] = {config.name: config for config in (*_KAFKA, *_TABLES)}
 
 
@@ -171,6 +158,8 @@ def validate(config: Mapping[str, str]) -> None:
         # An empty text is the default of the table configs, and as good as unset.
         if value or known.default:
             known.check(name, value)
+    if boolean_of("remote.storage.enable", config):
+        raise InvalidConfig("remote.storage.enable", _NOT_TIERED)
     least, most = _number(config, "min.compaction.lag.ms"), _number(config, "max.compaction.lag.ms")
     if least > most:
         raise InvalidConfig(
@@ -179,21 +168,30 @@ def validate(config: Mapping[str, str]) -> None:
         )
 
 
+def boolean_of(name: str, config: Mapping[str, str]) -> bool:
+    """A boolean config's value on a topic of its own."""
+    return value_of(name, config) == "true"
+
+
 def value_of(name: str, config: Mapping[str, str], broker: Mapping[str, str] = {}) -> str:
-    """The value in force: the topic's own, the broker's under a synonym, the default."""
+    """The value in force: the topic's own, the broker's under the nearest synonym, the default.
+
+    `broker` holds what was set for the broker, by Kafka's names, the nearest layer alone.
+    """
     known = TOPIC_CONFIGS[name]
-    if name in config:
-        return config[name]
-    return next((broker[synonym] for synonym in known.synonyms if synonym in broker), known.default)
+    own = config.get(name)
+    if own is None and known.synonyms:
+        own = broker.get(known.synonyms[0])
+    return known.default if own is None else canonical(known.type, own)
 
 
-def describe(config: Mapping[str, str], broker: Mapping[str, str] = {}) -> list[ConfigEntry]:
-    """Every topic config by name. `broker` holds broker settings that were set, by Kafka's names (message.max.bytes, ...)."""
-    return [_entry(TOPIC_CONFIGS[name], config, broker) for name in sorted(TOPIC_CONFIGS)]
+def describe(config: Mapping[str, str], layers: Layers = ()) -> list[ConfigEntry]:
+    """Every topic config, by name."""
+    return [_entry(TOPIC_CONFIGS[name], config, layers) for name in sorted(TOPIC_CONFIGS)]
 
 
 def values(config: Mapping[str, str], broker: Mapping[str, str] = {}) -> TopicValues:
-    """The values that the write and read paths use."""
+    """The values that the write and read paths use. `broker` as for `value_of`."""
     return TopicValues(
         message_max_bytes=_number(config, "max.message.bytes", broker),
         append_time=value_of("message.timestamp.type", config, broker) == "LogAppendTime",
@@ -207,18 +205,28 @@ def _number(config: Mapping[str, str], name: str, broker: Mapping[str, str] = {}
     return int(value_of(name, config, broker))
 
 
-def _entry(known: TopicConfig, config: Mapping[str, str], broker: Mapping[str, str]) -> ConfigEntry:
-    """As Kafka does: the topic's own value, then the nearest broker setting, then that setting's default."""
-    synonyms: list[tuple[str, str, ConfigSource]] = []
+def broker_synonyms(names: Sequence[str], layers: Layers, defaults: Mapping[str, str] = {}) -> list[Synonym]:
+    """Where a broker config gets its value from, the nearest first. `names`: its own and those it falls back on;
+    `defaults` where they aren't Kafka's.
+
+    As Kafka does, one that has no value under its own name shows nothing of the others.
+    """
+    found: list[Synonym] = []
+    for source, layer in layers:
+        found += [(name, layer[name], source) for name in names if name in layer]
+    for name in names:
+        known = BROKER_CONFIGS.get(name)
+        default = defaults.get(name, None if known is None else known.default)
+        if default is not None:
+            found.append((name, default, ConfigSource.DEFAULT))
+    return list(dropwhile(lambda synonym: synonym[0] != names[0], found))
+
+
+def _entry(known: TopicConfig, config: Mapping[str, str], layers: Layers) -> ConfigEntry:
+    synonyms = broker_synonyms(known.synonyms, layers) if known.synonyms else []
     if known.name in config:
-        synonyms.append((known.name, config[known.name], ConfigSource.DYNAMIC_TOPIC))
-    synonyms += [(name, broker[name], ConfigSource.STATIC_BROKER) for name in known.synonyms if name in broker]
-    if known.synonyms and known.name not in _WITHOUT_SYNONYM_DEFAULT:
-        synonyms.append((known.synonyms[-1], known.default, ConfigSource.DEFAULT))
-    value = synonyms[0][1] if synonyms else known.default
-    source = synonyms[0][2] if synonyms else ConfigSource.DEFAULT
+        synonyms.insert(0, (known.name, canonical(known.type, config[known.name]), ConfigSource.DYNAMIC_TOPIC))
+    value, source = known.default, ConfigSource.DEFAULT
+    if synonyms:
+        value, source = canonical(known.type, synonyms[0][1] or ""), synonyms[0][2]
     return ConfigEntry(known.name, value, source, known.type, tuple(synonyms), known.documentation)
-
-
-_WITHOUT_SYNONYM_DEFAULT = frozenset({"flush.ms", "retention.ms", "segment.jitter.ms", "segment.ms"})
-"""Kafka shows no synonym for these while nothing is set: their defaults come from settings in other units."""

@@ -7,7 +7,7 @@ import contextlib
 import random
 import struct
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from io import BytesIO
 from typing import Any, cast
 from uuid import UUID
@@ -28,11 +28,13 @@ from broker.services import (
     Services,
     TopicView,
 )
+from catalog.configs import Change
 from catalog.holdings import ShardProducer
 from catalog.inline import InlineDatabase
 from catalog.quotas import QuotaChange, QuotaStore, StoredQuotas
 from catalog.sequence import BatchOutcome
-from catalog.topics import TopicExists
+from catalog.topics import NotMoreShards, TopicExists, TopicGone
+from schemas.config_kinds import ConfigKind
 from schemas.kafka.api_keys import FLEXIBLE_FROM
 from schemas.kafka.batch import patch_base_offset, read_header
 from schemas.kafka.records import build_batch
@@ -107,8 +109,40 @@ class FakeTopics:
     async def delete(self, topic: TopicView) -> None:
         del self.live[topic.name]
 
-    async def set_config(self, topic: TopicView, config: Mapping[str, str]) -> None:
-        raise NotImplementedError
+    async def alter_config(self, topic: TopicView, change: Change) -> None:
+        if topic.name not in self.live:
+            raise TopicGone(topic.name)
+        config = change(topic.config)
+        self.live[topic.name] = replace(topic, config=config, **asdict(values(config)))
+
+    async def grow(self, topic: TopicView, shards: int) -> TopicView:
+        if shards <= self.live[topic.name].shards:
+            raise NotMoreShards(self.live[topic.name].shards)
+        self.live[topic.name] = replace(topic, shards=shards)
+        return self.live[topic.name]
+
+    async def collision(self, name: str) -> str | None:
+        alike = [known for known in self.live if known.replace(".", "_") == name.replace(".", "_")]
+        return alike[0] if alike else None
+
+
+class FakeConfigs:
+    """Configs in a dict."""
+
+    def __init__(self) -> None:
+        self.stored: dict[tuple[int, str], Mapping[str, str]] = {}
+
+    def of(self, kind: ConfigKind, name: str) -> Mapping[str, str]:
+        return self.stored.get((kind, name), {})
+
+    def names(self, kind: ConfigKind) -> list[str]:
+        return sorted(name for (of, name), config in self.stored.items() if of == kind and config)
+
+    async def fresh(self) -> None:
+        await asyncio.sleep(0)
+
+    async def alter(self, kind: ConfigKind, name: str, change: Change) -> None:
+        self.stored[kind, name] = change(self.of(kind, name))
 
 
 @dataclass
@@ -318,6 +352,7 @@ class Fakes:
 
     def __post_init__(self) -> None:
         self.topics = FakeTopics()
+        self.configs = FakeConfigs()
         self.writer = FakeWriter(self.log)
         self.reader = FakeReader(self.log)
         self.cluster = FakeCluster(self.agents)
@@ -339,6 +374,7 @@ class Fakes:
             groups=self.groups,
             quotas=self.quotas,
             holdings=self.holdings,
+            configs=self.configs,
         )
 
 

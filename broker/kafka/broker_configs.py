@@ -1,99 +1,139 @@
-"""What DescribeConfigs tells about a broker: the settings that clients and tools look up, by Kafka's names. Pure.
+"""The configs of a broker by Kafka's names: what of them is set here, and how DescribeConfigs tells them. Pure.
 
-Only facts: a setting stands here where the agent has one of that name or behaves as the value says. All are read-only:
-an agent takes its settings when it starts.
+Kafka's whole list is told, since tools and clients read it. A config means something where the agent has a setting of
+that name, where it is the default of a topic config, or where the agent behaves as the value says; the others carry
+Kafka's default, and their documentation says that they are without effect.
+
+Owns: what was set in the database (by AlterConfigs) comes before the settings that the agent was started with, and what
+was set for one broker before what was set for all.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Mapping
+from types import MappingProxyType
 from typing import NamedTuple
 
-from schemas.config_types import ConfigType
+from broker.services import BrokerView, Configs
+from schemas.broker_config import synonyms_of, topic_config_of
+from schemas.broker_config_names import BROKER_CONFIGS, Update
+from schemas.config_kinds import ConfigKind
+from schemas.config_types import ConfigEntry, ConfigSource, ConfigType, Layers, Synonym, canonical
 from schemas.settings import Settings
-from schemas.topic_config import ConfigEntry, ConfigSource
+from schemas.topic_config import TOPIC_CONFIGS, broker_synonyms
 
-
-class _Shown(NamedTuple):
-    name: str
-    type: ConfigType
-    value: Callable[[Settings], object]
-    field: str | None
-    """The setting it comes from; None where the value is a fact that can't be set."""
-    documentation: str
-
-
-def _setting(name: str, kind: ConfigType) -> _Shown:
-    """A setting with Kafka's name, dots as underscores."""
-    field = name.replace(".", "_")
-    documentation = Settings.model_fields[field].description or ""
-    return _Shown(name, kind, lambda settings: getattr(settings, field), field, documentation)
-
-
-def _fact(name: str, kind: ConfigType, value: str, documentation: str) -> _Shown:
-    return _Shown(name, kind, lambda _: value, None, documentation)
-
-
-_SHOWN = (
-    _setting("auto.create.topics.enable", ConfigType.BOOLEAN),
-    _Shown(
-        "broker.rack",
-        ConfigType.STRING,
-        lambda settings: settings.zone,
-        "zone",
-        "Availability zone of this agent.",
-    ),
-    _setting("connections.max.idle.ms", ConfigType.LONG),
-    _fact("compression.type", ConfigType.STRING, "producer", "Batches stay as the producer compressed them."),
-    _fact("default.replication.factor", ConfigType.INT, "1", "The object store keeps the copies."),
-    _fact("delete.topic.enable", ConfigType.BOOLEAN, "true", "Topics can be deleted."),
-    _setting("fetch.max.bytes", ConfigType.INT),
-    _fact("log.cleanup.policy", ConfigType.LIST, "delete", "Default cleanup policy of topics."),
-    _fact("log.message.timestamp.type", ConfigType.STRING, "CreateTime", "Default timestamp type of topics."),
-    _setting("max.connections", ConfigType.INT),
-    _setting("max.connections.per.ip", ConfigType.INT),
-    _setting("max.decompressed.message.bytes", ConfigType.INT),
-    _setting("message.max.bytes", ConfigType.INT),
-    _fact("min.insync.replicas", ConfigType.INT, "1", "Every acknowledged record is in the object store."),
-    _setting("num.partitions", ConfigType.INT),
-    _setting("socket.request.max.bytes", ConfigType.INT),
-    _fact("unclean.leader.election.enable", ConfigType.BOOLEAN, "false", "There are no leaders to elect."),
+_SETTINGS: Mapping[str, str] = MappingProxyType(
+    {
+        name: name.replace(".", "_")
+        for name in BROKER_CONFIGS
+        if name.replace(".", "_") in Settings.model_fields and name != "broker.id"
+    }
+    | {"broker.rack": "zone"}
 )
+"""Kafka's name -> the setting it comes from."""
+_WITHOUT_EFFECT = "Told for Kafka's tools; without effect here."
+_FACTS = {
+    "advertised.listeners": "Where clients reach this agent.",
+    "broker.id": "The id of this agent.",
+    "compression.type": "Batches stay as the producer compressed them.",
+    "default.replication.factor": "The object store keeps the copies.",
+    "listeners": "Where clients reach this agent.",
+    "log.dirs": "Where records are kept.",
+    "min.insync.replicas": "Every acknowledged record is in the object store.",
+    "node.id": "The id of this agent.",
+    "process.roles": "What this process does.",
+    "unclean.leader.election.enable": "There are no leaders to elect.",
+}
+"""Documentation of what isn't a setting and yet so."""
 
 
-def _text(value: object) -> str:
-    return str(value).lower() if isinstance(value, bool) else str(value)
+class _Told(NamedTuple):
+    """A setting as Kafka's config."""
+
+    value: str | None
+    default: str | None
 
 
-def _is_set(shown: _Shown, settings: Settings) -> bool:
-    if shown.field is None:
-        return False
-    return bool(getattr(settings, shown.field) != Settings.model_fields[shown.field].default)
+def _told(name: str, settings: Settings) -> _Told:
+    field = _SETTINGS[name]
+    return _Told(_text(getattr(settings, field)), _text(Settings.model_fields[field].default))
 
 
-def broker_settings(settings: Settings) -> dict[str, str]:
-    """The broker settings that differ from their defaults, by Kafka's names: what topic configs fall back on."""
-    return {shown.name: _text(shown.value(settings)) for shown in _SHOWN if _is_set(shown, settings)}
+def _text(value: object) -> str | None:
+    """As Kafka writes it; nothing for what isn't set."""
+    if isinstance(value, bool):
+        return str(value).lower()
+    return None if value in (None, "") else str(value)
 
 
-def describe_broker(settings: Settings, broker_id: int) -> list[ConfigEntry]:
-    """Every setting that is shown, by name."""
-    identity = [
-        _entry(name, ConfigType.INT, str(broker_id), ConfigSource.STATIC_BROKER, "The id of this agent.")
-        for name in ("broker.id", "node.id")
-    ]
-    entries = [
-        _entry(
-            shown.name,
-            shown.type,
-            _text(shown.value(settings)),
-            ConfigSource.STATIC_BROKER if _is_set(shown, settings) else ConfigSource.DEFAULT,
-            shown.documentation,
-        )
-        for shown in _SHOWN
-    ]
-    return sorted([*identity, *entries], key=lambda entry: entry.name)
+def set_values(settings: Settings) -> dict[str, str]:
+    """The settings that differ from their defaults, by Kafka's names."""
+    told = {name: _told(name, settings) for name in _SETTINGS}
+    return {name: one.value for name, one in told.items() if one.value is not None and one.value != one.default}
 
 
-def _entry(name: str, kind: ConfigType, value: str, source: ConfigSource, documentation: str) -> ConfigEntry:
-    return ConfigEntry(name, value, source, kind, ((name, value, source),), documentation, read_only=True)
+def _identity(settings: Settings, broker: BrokerView) -> dict[str, str]:
+    address = f"PLAINTEXT://{broker.host}:{broker.port}"
+    return {
+        "advertised.listeners": address,
+        "broker.id": str(broker.broker_id),
+        "listeners": address,
+        "log.dirs": settings.bucket or str(settings.data),
+        "node.id": str(broker.broker_id),
+        "process.roles": "broker",
+    }
+
+
+def broker_layers(settings: Settings, configs: Configs, broker: BrokerView) -> Layers:
+    """What is set for a broker, the nearest layer first."""
+    return (
+        (ConfigSource.DYNAMIC_BROKER, configs.of(ConfigKind.BROKER, str(broker.broker_id))),
+        (ConfigSource.DYNAMIC_DEFAULT_BROKER, configs.of(ConfigKind.BROKER, "")),
+        (ConfigSource.STATIC_BROKER, set_values(settings)),
+    )
+
+
+def nearest_values(layers: Layers) -> dict[str, str]:
+    """The value in force of everything that is set."""
+    return {name: value for _, layer in reversed(layers) for name, value in layer.items()}
+
+
+def describe_broker(settings: Settings, layers: Layers, broker: BrokerView) -> list[ConfigEntry]:
+    """Every config of a broker, by name."""
+    defaults = {name: default for name in _SETTINGS if (default := _told(name, settings).default) is not None}
+    *dynamic, (static, values) = layers
+    layers = (*dynamic, (static, {**values, **_identity(settings, broker)}))
+    names = BROKER_CONFIGS.keys() | {name for _, layer in dynamic for name in layer}
+    return [_entry(name, broker_synonyms(synonyms_of(name), layers, defaults)) for name in sorted(names)]
+
+
+def describe_all_brokers(configs: Configs) -> list[ConfigEntry]:
+    """What is set for all brokers at once."""
+    config = configs.of(ConfigKind.BROKER, "")
+    source = ConfigSource.DYNAMIC_DEFAULT_BROKER
+    return [_entry(name, [(name, config[name], source)]) for name in sorted(config)]
+
+
+def _entry(name: str, synonyms: list[Synonym]) -> ConfigEntry:
+    known = BROKER_CONFIGS.get(name)
+    kind = ConfigType.UNKNOWN if known is None else known.type
+    sensitive = kind in (ConfigType.UNKNOWN, ConfigType.PASSWORD)
+    value, source = (synonyms[0][1], synonyms[0][2]) if synonyms else (None, ConfigSource.DEFAULT)
+    if sensitive:
+        value, synonyms = None, [(synonym, None, of) for synonym, _, of in synonyms]
+    elif value is not None:
+        value = canonical(kind, value)
+    read_only = known is None or known.update is Update.READ_ONLY
+    return ConfigEntry(name, value, source, kind, tuple(synonyms), documentation_of(name), read_only, sensitive)
+
+
+def documentation_of(name: str) -> str:
+    """What a broker config does here."""
+    if name in _SETTINGS:
+        return Settings.model_fields[_SETTINGS[name]].description or ""
+    topic_config = topic_config_of(name)
+    if name in _FACTS:
+        return _FACTS[name]
+    if topic_config is not None:
+        return f"What topics without {topic_config} have: {TOPIC_CONFIGS[topic_config].documentation}"
+    return _WITHOUT_EFFECT

@@ -228,6 +228,21 @@ def _array(inner: Codec, flexible: bool, nullable: bool) -> Codec:
     return Codec(read, write, None if nullable else ())
 
 
+def _nullable(inner: Codec) -> Codec:
+    """A structure behind a byte that says whether it is there."""
+    flag = _FIXED["int8"]
+
+    def read(cursor: Cursor) -> Any:
+        return None if flag.read(cursor) < 0 else inner.read(cursor)
+
+    def write(out: bytearray, value: Any) -> None:
+        flag.write(out, -1 if value is None else 1)
+        if value is not None:
+            inner.write(out, value)
+
+    return Codec(read, write, None)
+
+
 class _Field(NamedTuple):
     name: str
     codec: Codec
@@ -243,9 +258,7 @@ def _field_codec(kind: Any, kafka_type: str | None, flexible: bool, tagged: bool
     inner_kind = typing.get_args(kind)[0] if is_array else kind
     inner_nullable = nullable and not is_array
     if kafka_type is None:
-        if inner_nullable:
-            raise NotImplementedError("nullable structs are in no API that is served")
-        inner = _entity(inner_kind)
+        inner = _nullable(_entity(inner_kind)) if inner_nullable else _entity(inner_kind)
     elif kafka_type == "string":
         inner = _text(flexible, inner_nullable)
     elif kafka_type == "bytes":

@@ -17,6 +17,8 @@ from tests.agents import agent_on_folder, started
 from tests.conftest import found
 from tests.counterparts import KafkaServer
 from tests.parity import (  # noqa: F401  (importing registers the cases)
+    cases_admin,
+    cases_alter_configs,
     cases_configs,
     cases_fetch,
     cases_group_offsets,

@@ -75,37 +75,24 @@ def describe_what_is_not_there(broker: Broker) -> Observations:
 
 @case
 def describe_the_broker(broker: Broker) -> Observations:
-    """Values are each broker's own; what can be compared is how they are told."""
+    """Every config that Kafka has; values where neither was started with others."""
     for version in VERSIONS:
-        answer = _describe(broker, version, (BROKER, str(broker.node)), synonyms=False, documentation=True)
+        answer = _describe(broker, version, (BROKER, str(broker.node)), documentation=True)
         configs = answer["results"][0].pop("configs")
         yield f"v{version}", answer
-        ours = [name for name in BROKER_CONFIGS if name in configs]
-        yield f"v{version} names", ours
-        for name in ours:
-            shown = configs[name]
-            for field in ("value", "config_source", "synonyms", "documentation"):
-                shown.pop(field, None)
-            yield f"v{version} {name}", shown
+        for name in STARTED_WITH:
+            configs.pop(name, None)
+        yield f"v{version} names", sorted(configs)
+        yield f"v{version} configs", configs
 
 
-BROKER_CONFIGS = (
-    "auto.create.topics.enable",
-    "broker.id",
-    "broker.rack",
-    "compression.type",
-    "connections.max.idle.ms",
-    "default.replication.factor",
-    "delete.topic.enable",
-    "fetch.max.bytes",
-    "log.cleanup.policy",
-    "log.message.timestamp.type",
-    "max.connections",
-    "max.connections.per.ip",
-    "message.max.bytes",
-    "min.insync.replicas",
-    "node.id",
-    "num.partitions",
-    "socket.request.max.bytes",
-    "unclean.leader.election.enable",
-)
+STARTED_WITH = (
+    "advertised.listeners", "allow.everyone.if.no.acl.found", "authorizer.class.name", "broker.id",
+    "controller.listener.names", "controller.quorum.voters", "group.initial.rebalance.delay.ms",
+    "inter.broker.listener.name", "listener.security.protocol.map", "listeners", "log.dirs", "node.id", "num.io.threads",
+    "num.network.threads", "num.partitions", "offsets.topic.num.partitions", "offsets.topic.replication.factor",
+    "process.roles", "share.coordinator.state.topic.min.isr", "share.coordinator.state.topic.num.partitions",
+    "share.coordinator.state.topic.replication.factor", "super.users", "transaction.state.log.min.isr",
+    "transaction.state.log.num.partitions", "transaction.state.log.replication.factor",
+)  # fmt: skip
+"""What the brokers under comparison are started with."""

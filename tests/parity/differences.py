@@ -47,6 +47,7 @@ class Difference(NamedTuple):
 
 P, F, M = ApiKey.PRODUCE, ApiKey.FETCH, ApiKey.METADATA
 A, C, D, K = ApiKey.API_VERSIONS, ApiKey.CREATE_TOPICS, ApiKey.DELETE_TOPICS, ApiKey.DESCRIBE_CONFIGS
+ALTER = ApiKey.INCREMENTAL_ALTER_CONFIGS
 
 DIFFERENCES: list[Difference] = [
     # Produce
@@ -193,39 +194,67 @@ DIFFERENCES: list[Difference] = [
         for field, neve in (("supported_features", []), ("finalized_features", []), ("finalized_features_epoch", -1))
     ),
     # CreateTopics
-    Difference(C, "create_with_[can]*", "*.error_message", SOMETHING, SOMETHING, "in our words", "the wording is ours"),
-    *(
-        Difference(
-            C, case, where, kafka, neve, "A request that only checks", "an id that no topic will have tells nothing",
-        )
-        for case, where, kafka, neve in (
-            ("create_in_every_version", "v7 checked*.topic_id", "an id", None),
-            ("create_with_names", "*.topic_id", "an id", None),
-            ("create_with_configs", "*.topic_id", "an id", None),
-        )
-    ),
     *(
         Difference(C, case, f"{where}*.{field}", kafka, neve, deviation, reason)
         for case, where, code, deviation, reason in (
             ("create_with_counts", "* factor 3: ", 38, "Any replication factor", "the object store keeps the copies"),
             ("create_with_assignments", "another-broker", 39, "any broker ids", "every agent serves every partition"),
-            ("create_with_names", "a name alike", 17, "Names that differ only in dots", "nothing of ours mixes them up"),
         )
         for field, kafka, neve in (
             ("error_code", code, 0), ("error_message", SOMETHING, None), ("topic_id", None, "an id"),
             ("num_partitions", -1, 1), ("replication_factor", -1, 1), ("configs", ANYTHING, SOMETHING),
         )
     ),
-    # DeleteTopics
-    Difference(D, "delete_by_name", "*.error_message", SOMETHING, SOMETHING, "in our words", "the wording is ours"),
-    Difference(D, "delete_by_id", "*.error_message", SOMETHING, SOMETHING, "in our words", "the wording is ours"),
-    # DescribeConfigs
-    Difference(
-        K, "describe_what_is_not_there", "*.error_message", SOMETHING, SOMETHING, "in our words", "the wording is ours",
+    # CreatePartitions
+    *(
+        Difference(
+            ApiKey.CREATE_PARTITIONS, "create_partitions_with_assignments", f"{what}: *.{field}", kafka, neve,
+            "Any broker ids", "every agent serves every partition",
+        )
+        for what in ("another broker", "two copies")
+        for field, kafka, neve in (("error_code", 39, 0), ("error_message", SOMETHING, None))
     ),
-    Difference(
-        K, "describe_the_broker", "*.read_only", False, True, "A broker's configs are all read-only",
-        "an agent takes its settings when it starts",
+    # DeleteTopics, DescribeConfigs
+    *(
+        Difference(api, case, "*.error_message", SOMETHING, None, "its usual message", "tools print their own, the same as Kafka's")
+        for api, case in ((D, "delete_by_name"), (D, "delete_by_id"), (K, "describe_what_is_not_there"))
+    ),
+    *(
+        Difference(
+            K, "describe_the_broker", f"*.{name}.{field}", SOMETHING, SOMETHING, "own defaults of connections",
+            "a process in Python holds fewer, and says so",
+        )
+        for name in ("max.connections", "max.connections.per.ip")
+        for field in ("value", "synonyms.0.value")
+    ),
+    # IncrementalAlterConfigs
+    *(
+        Difference(
+            ALTER, case, f"{what}*.{field}", kafka, neve, "An operation that there isn't", "the request is wrong, not the server",
+        )
+        for case, what in (
+            ("alter_topic_configs", "* no such operation"), ("alter_topic_configs", "* negative operation"),
+            ("alter_loggers", "no such operation"),
+        )
+        for field, kafka, neve in (("error_code", -1, 42), ("error_message", None, SOMETHING))
+    ),
+    *(
+        Difference(
+            ALTER, "alter_broker_configs", f"too many threads{where}", kafka, neve, "numbers of threads", "there are none to grow",
+        )
+        for where, kafka, neve in (
+            ("*.error_code", 42, 0), ("*.error_message", SOMETHING, None),
+            (", the node: .1.log.cleaner.threads.value", "2", "100"),
+            (", the node: .1.log.cleaner.threads.synonyms.0.value", "2", "100"),
+        )
+    ),
+    # DescribeTopicPartitions
+    *(
+        Difference(
+            ApiKey.DESCRIBE_TOPIC_PARTITIONS, "describe_topic_partitions", f"empty name: *.{field}", kafka, neve,
+            "The empty topic name", "the name is wrong, not the server",
+        )
+        for field, kafka, neve in (("error_code", -1, 17), ("topic_authorized_operations", SOMETHING, SOMETHING))
     ),
     # What keeps tools going
     Difference(

@@ -62,15 +62,26 @@ def test_every_default_passes_its_own_check() -> None:
 
 
 def test_own_values_come_before_the_brokers() -> None:
-    config, broker = {"max.message.bytes": "5"}, {"message.max.bytes": "7", "log.retention.hours": "1"}
-    entries = {entry.name: entry for entry in describe(config, broker)}
+    config, broker = {"max.message.bytes": "5"}, {"message.max.bytes": "7"}
+    layers = [
+        (ConfigSource.DYNAMIC_BROKER, {"message.max.bytes": "6", "log.retention.ms": "1"}),
+        (ConfigSource.DYNAMIC_DEFAULT_BROKER, {"log.cleanup.policy": "compact"}),
+        (ConfigSource.STATIC_BROKER, broker),
+    ]
+    entries = {entry.name: entry for entry in describe(config, layers)}
     entry = entries["max.message.bytes"]
     assert (entry.value, entry.source, entry.type) == ("5", ConfigSource.DYNAMIC_TOPIC, ConfigType.INT)
     assert entry.synonyms == (
         ("max.message.bytes", "5", ConfigSource.DYNAMIC_TOPIC),
+        ("message.max.bytes", "6", ConfigSource.DYNAMIC_BROKER),
         ("message.max.bytes", "7", ConfigSource.STATIC_BROKER),
         ("message.max.bytes", "1048588", ConfigSource.DEFAULT),
     )
+    retention, policy = entries["retention.ms"], entries["cleanup.policy"]
+    assert (retention.value, retention.source) == ("1", ConfigSource.DYNAMIC_BROKER)
+    # hours are shown only behind a value in milliseconds
+    assert retention.synonyms[1:] == (("log.retention.hours", "168", ConfigSource.DEFAULT),)
+    assert (policy.value, policy.source) == ("compact", ConfigSource.DYNAMIC_DEFAULT_BROKER)
     assert values({}, broker).message_max_bytes == 7
 
 

@@ -22,7 +22,7 @@ from broker.kafka.answers import CLUSTER_OPERATIONS, TOPIC_OPERATIONS
 from broker.kafka.call import Buffers, Call, Reply
 from broker.kafka.registry import serve
 from broker.services import BrokerView, Services, TopicView
-from catalog.topics import TableNameTaken, TopicExists
+from catalog.topics import TableNameTaken, TopicCollides, TopicExists
 from schemas.kafka.api_keys import ApiKey
 from schemas.kafka.errors import ErrorCode
 from schemas.kafka.metadata import (
@@ -135,6 +135,6 @@ async def _create(services: Services, name: str) -> TopicView | None:
     """Create a topic on demand; another agent may have been quicker."""
     try:
         return await services.topics.create(name, services.settings.num_partitions, {})
-    except (TopicExists, TableNameTaken):
+    except (TopicExists, TopicCollides, TableNameTaken):
         await services.topics.fresh([name])
         return services.topics.by_name(name)

@@ -6,29 +6,27 @@ assignment gives the number of partitions. A topic named twice in one request is
 Deviations:
 - Any replication factor from 1 on is taken, and any broker ids in an assignment: the object store keeps the copies. The
   answer says replication factor 1, as Metadata does.
-- Names that differ only in dots and underscores are no conflict.
 - The timeout is not looked at: the answer comes when the metadata transaction is done.
-- A request that only checks answers no topic id; Kafka makes one up.
 - More partitions than `partitions_max_per_topic` are POLICY_VIOLATION; Kafka's bound is 10,000 in a request.
-- Messages beside error codes are in our words; those about config values are Kafka's, which tools look for.
 """
 
 from __future__ import annotations
 
 from collections import Counter
 from typing import Any
+from uuid import UUID
 
 from broker.kafka.answers import explain, request_of, response
-from broker.kafka.broker_configs import broker_settings
+from broker.kafka.assignments import InvalidAssignment, check_all
 from broker.kafka.call import Buffers, Call, Reply
+from broker.kafka.config_resources import layers_of, topic_objection
 from broker.kafka.messages import Message
 from broker.kafka.registry import serve
 from broker.services import Services
 from catalog.database import CommitUnknown, Unreachable
-from catalog.topics import TableNameTaken, TopicExists
+from catalog.topics import TableNameTaken, TopicCollides, TopicExists
 from schemas.kafka.api_keys import ApiKey
 from schemas.kafka.errors import ErrorCode
-from schemas.names import InvalidName, check_topic_name
 from schemas.settings import Settings
 from schemas.topic_config import InvalidConfig, describe, validate
 
@@ -58,7 +56,7 @@ async def _create(call: Call, request: Message) -> Buffers:
     services = call.context.services
     topics = request["topics"]
     names = Counter(topic["name"] for topic in topics)
-    await services.topics.fresh([name for name in names if _is_name(name)])
+    await services.topics.fresh([name for name in names if topic_objection(name) is None])
     once = {topic["name"]: topic for topic in topics}
     answers = [
         await _create_one(services, topic, twice=names[name] > 1, validate_only=request["validate_only"])
@@ -73,14 +71,17 @@ async def _create_one(services: Services, topic: Message, *, twice: bool, valida
     try:
         if twice:
             raise _Refused(ErrorCode.INVALID_REQUEST, "Duplicate topic name.")
-        _check_name(services, name)
+        await _check_name(services, name)
         config = _config(topic)
         shards = _shards(topic, services.settings)
-        topic_id = None
+        topic_id = UUID(int=services.rng.getrandbits(128), version=4)  # of a topic that won't be, as Kafka answers
         if not validate_only:
             topic_id = (await services.topics.create(name, shards, config)).topic_id
     except _Refused as refused:
         return {"name": name, **explain(refused.error, str(refused)), "configs": []}
+    except TopicCollides as collides:
+        message = _collides(name, collides.existing)
+        return {"name": name, **explain(ErrorCode.INVALID_TOPIC_EXCEPTION, message), "configs": []}
     except TopicExists:
         return {"name": name, **explain(ErrorCode.TOPIC_ALREADY_EXISTS, _exists(name)), "configs": []}
     except TableNameTaken as taken:
@@ -93,7 +94,7 @@ async def _create_one(services: Services, topic: Message, *, twice: bool, valida
         **explain(ErrorCode.NONE),
         "num_partitions": shards,
         "replication_factor": REPLICATION_FACTOR,
-        "configs": _shown(config, services.settings),
+        "configs": _shown(config, services),
     }
 
 
@@ -101,21 +102,20 @@ def _exists(name: str) -> str:
     return f"Topic '{name}' already exists."
 
 
-def _is_name(name: str) -> bool:
-    try:
-        check_topic_name(name)
-    except InvalidName:
-        return False
-    return True
+def _collides(name: str, existing: str) -> str:
+    return f"Topic '{name}' collides with existing topic: {existing}"
 
 
-def _check_name(services: Services, name: str) -> None:
-    try:
-        check_topic_name(name)
-    except InvalidName as invalid:
-        raise _Refused(ErrorCode.INVALID_TOPIC_EXCEPTION, f"Invalid topic name: {invalid}") from invalid
+async def _check_name(services: Services, name: str) -> None:
+    objection = topic_objection(name)
+    if objection is not None:
+        raise _Refused(ErrorCode.INVALID_TOPIC_EXCEPTION, objection)
     if services.topics.by_name(name) is not None:
         raise _Refused(ErrorCode.TOPIC_ALREADY_EXISTS, _exists(name))
+    if "." in name or "_" in name:
+        existing = await services.topics.collision(name)
+        if existing is not None:
+            raise _Refused(ErrorCode.INVALID_TOPIC_EXCEPTION, _collides(name, existing))
 
 
 def _config(topic: Message) -> dict[str, str]:
@@ -147,51 +147,38 @@ def _shards(topic: Message, settings: Settings) -> int:
     if count == -1:
         return settings.num_partitions
     if count <= 0:
-        raise _Refused(
-            ErrorCode.INVALID_PARTITIONS, "Number of partitions must be larger than 0, or -1 to use the default value."
-        )
+        raise _Refused(ErrorCode.INVALID_PARTITIONS, "Number of partitions was set to an invalid non-positive value.")
     if count > settings.partitions_max_per_topic:
-        raise _too_many(count, settings.partitions_max_per_topic)
+        raise _too_many()
     return count
 
 
 def _assigned(assignments: list[Message], count: int, factor: int, most: int) -> int:
-    if factor != -1 or count != -1:
-        raise _Refused(
-            ErrorCode.INVALID_REQUEST,
-            "With a manual partition assignment, partitions and replication factor must both be -1.",
-        )
-    indexes = sorted(assignment["partition_index"] for assignment in assignments)
-    if indexes != list(range(len(indexes))):
-        raise _Refused(
-            ErrorCode.INVALID_REPLICA_ASSIGNMENT, "Partitions should be a consecutive 0-based integer sequence."
-        )
-    if not all(assignment["broker_ids"] for assignment in assignments):
-        raise _Refused(ErrorCode.INVALID_REPLICA_ASSIGNMENT, "A partition is assigned to no broker.")
-    for assignment in assignments:
-        times: Counter[int] = Counter(assignment["broker_ids"])
-        twice = [broker for broker in times if times[broker] > 1]
-        if twice:
-            message = f"The manual partition assignment includes the broker {twice[0]} more than once."
-            raise _Refused(ErrorCode.INVALID_REPLICA_ASSIGNMENT, message)
-    if len(indexes) > most:
-        raise _too_many(len(indexes), most)
-    return len(indexes)
+    for given, what in ((factor, "replication factor"), (count, "numPartitions")):
+        if given != -1:
+            message = f"A manual partition assignment was specified, but {what} was not set to -1."
+            raise _Refused(ErrorCode.INVALID_REQUEST, message)
+    try:
+        shards = check_all((row["partition_index"], row["broker_ids"]) for row in assignments)
+    except InvalidAssignment as invalid:
+        raise _Refused(ErrorCode.INVALID_REPLICA_ASSIGNMENT, str(invalid)) from invalid
+    if shards > most:
+        raise _too_many()
+    return shards
 
 
-def _too_many(count: int, most: int) -> _Refused:
-    message = f"{count} partitions are more than partitions_max_per_topic allows, {most}."
-    return _Refused(ErrorCode.POLICY_VIOLATION, message)
+def _too_many() -> _Refused:
+    return _Refused(ErrorCode.POLICY_VIOLATION, "Excessively large number of partitions per request.")
 
 
-def _shown(config: dict[str, str], settings: Settings) -> list[dict[str, Any]]:
+def _shown(config: dict[str, str], services: Services) -> list[dict[str, Any]]:
     return [
         {
             "name": entry.name,
-            "value": entry.value,
+            "value": config.get(entry.name, entry.value),
             "read_only": entry.read_only,
             "config_source": entry.source,
             "is_sensitive": entry.sensitive,
         }
-        for entry in describe(config, broker_settings(settings))
+        for entry in describe(config, layers_of(services))
     ]
