@@ -60,9 +60,15 @@ class EpochKeeper:
 
     async def acquire(self) -> Ticket:
         """The next object number. Without a usable epoch a new one is issued first; waits until the database answers."""
+        while (ticket := self.acquire_now()) is None:
+            await self._issue_if_needed()
+        return ticket
+
+    def acquire_now(self) -> Ticket | None:
+        """The next object number, or None without a usable epoch."""
         current = self._current
-        while current is None or not self._usable(current):
-            current = await self._issue_if_needed()
+        if current is None or not self._usable(current):
+            return None
         ticket = Ticket(current.epoch, current.sequence_next)
         current.sequence_next += 1
         current.in_flight += 1

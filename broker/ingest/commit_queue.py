@@ -67,7 +67,8 @@ class Entry:
 
 
 class CommitQueue:
-    """See the module. `on_committed` runs before producers are told, so that whoever reads afterwards finds the batches."""
+    """See the module. `on_committed` runs when producers have been told, in the same step of the loop: no request that they
+    send then is read before, and whoever reads afterwards finds the batches."""
 
     def __init__(
         self,
@@ -247,8 +248,8 @@ class CommitQueue:
             return
         assert entry.uploaded is not None
         uploaded = entry.uploaded
-        self._on_committed(entry.flight, uploaded, committed)
         entry.flight.answer(committed.outcomes)
+        self._on_committed(entry.flight, uploaded, committed)
         self._leave(entry)
 
     def _fail(self, group: Sequence[Entry]) -> None:

@@ -79,11 +79,14 @@ class Flight:
         if self._positions is None and not self.refused:
             for item, outcome in zip(self.items, outcomes, strict=True):
                 item.done(outcome)
-            return
-        positions = range(len(self.items)) if self._positions is None else self._positions
-        for position, outcome in zip(positions, outcomes, strict=True):
-            if position not in self.refused:
-                self.items[position].done(outcome)
+        else:
+            positions = range(len(self.items)) if self._positions is None else self._positions
+            for position, outcome in zip(positions, outcomes, strict=True):
+                if position not in self.refused:
+                    self.items[position].done(outcome)
+        for answered in {item.connection: item.answered for item in self.items}.values():
+            if answered is not None:
+                answered()
 
     def log_starts(self, outcomes: Sequence[BatchOutcome]) -> dict[ShardKey, int]:
         """The log start of every shard that took a batch, as the commit saw it."""

@@ -23,6 +23,10 @@ class Tickets(Protocol):
         """The next number under the live epoch; waits while there is none."""
         ...
 
+    def acquire_now(self) -> Ticket | None:
+        """The next number under the live epoch; None while there is none."""
+        ...
+
     def release(self, ticket: Ticket) -> None:
         """The object is committed, refused or given up."""
         ...
@@ -75,8 +79,24 @@ class Uploader:
                     self._tickets.release(ticket)
                     raise
 
+    def upload_now(self, flight: Flight) -> Uploaded | None:
+        """Store the flight's segment where the store needs no waiting for that; None where `upload` has to."""
+        if flight.bytes > self._store.now_bytes_max or self._slots.locked():
+            return None
+        ticket = self._tickets.acquire_now()
+        if ticket is None:
+            return None
+        segment = self._segment(flight, ticket)
+        if self._store.put_now(segment.name, [segment.built.parts[0], flight.body]):
+            return segment
+        self._tickets.release(ticket)  # what may have landed under this name is an orphan
+        return None
+
     async def _put(self, flight: Flight, ticket: Ticket) -> Uploaded:
-        built = flight.build(self._cluster_id, ticket)
+        segment = self._segment(flight, ticket)
+        await self._store.put(segment.name, [segment.built.parts[0], flight.body])
+        return segment
+
+    def _segment(self, flight: Flight, ticket: Ticket) -> Uploaded:
         name = f"{self._cluster_id}/segments/{ticket.epoch}/{ticket.sequence}-{self._rng.getrandbits(64):016x}"
-        await self._store.put(name, [built.parts[0], flight.body])
-        return Uploaded(ticket, name, built)
+        return Uploaded(ticket, name, flight.build(self._cluster_id, ticket))

@@ -257,6 +257,10 @@ class IngestWriter:
         entry = self._queue.add(flight)
         loop = asyncio.get_running_loop()
         self._timers[flight] = loop.call_later(max(0.0, flight.deadline_s - now_s), self._queue.expire, entry)
+        entry.uploaded = self._uploader.upload_now(flight)
+        if entry.uploaded is not None:
+            self._queue.poke()
+            return
         task = loop.create_task(self._upload(entry))
         self._uploads[task] = None
         task.add_done_callback(self._uploaded)

@@ -35,6 +35,10 @@ class Channel(Protocol):
         """The call has its reply; answers leave in the order of the requests."""
         ...
 
+    def write_now(self) -> None:
+        """Let the replies that are ready leave before anything else runs; nothing is started behind them."""
+        ...
+
     def drop(self, reason: str, *, malformed: bool = False) -> None:
         """Close the connection now; the reason goes to the log alone."""
         ...

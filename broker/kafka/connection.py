@@ -21,6 +21,7 @@ served. What isn't Kafka at all stays below the smaller limit.
 from __future__ import annotations
 
 import asyncio
+import os
 import socket
 import struct
 from collections import deque
@@ -80,6 +81,8 @@ class Connection(asyncio.BufferedProtocol):
         self._reading = True
         self._draining = False
         self._closing = False
+        self._descriptor = -1
+        self._at_once = False
 
     # The transport's side
 
@@ -103,6 +106,8 @@ class Connection(asyncio.BufferedProtocol):
         connected = transport.get_extra_info("socket")
         if connected is not None:
             connected.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+            if transport.get_extra_info("sslcontext") is None:
+                self._descriptor = connected.fileno()
 
     def get_buffer(self, sizehint: int) -> memoryview:
         """Where the next bytes go."""
@@ -131,6 +136,7 @@ class Connection(asyncio.BufferedProtocol):
     def connection_lost(self, exc: Exception | None) -> None:
         """Drop what was not answered. Appends under way go on; their replies come to nothing."""
         self._closing = True
+        self._descriptor = -1
         self._cut_short()
         if self._muted is not None:
             self._muted.cancel()
@@ -194,6 +200,14 @@ class Connection(asyncio.BufferedProtocol):
         """A call has its reply. It is written in this tick where it is the oldest."""
         if self._calls and self._calls[0] is call:
             self._tick_soon()
+
+    def write_now(self) -> None:
+        """Let the replies that are ready leave at once: the peer reads them while this process goes on with its books."""
+        if not self._closing:
+            self._at_once = self._descriptor >= 0
+            self._collect()
+            self._replies.write_out()
+            self._at_once = False
 
     # Inside
 
@@ -388,8 +402,13 @@ class Connection(asyncio.BufferedProtocol):
             self._replies.collect(now)
 
     def _write(self, buffers: Buffers) -> None:
-        if not self._closing and self._transport is not None:
-            self._transport.writelines(buffers)
+        if self._closing or self._transport is None:
+            return
+        if self._at_once and self._transport.get_write_buffer_size() == 0:
+            buffers = _send(self._descriptor, buffers)
+            if not buffers:
+                return
+        self._transport.writelines(buffers)
 
     def _cut_short(self) -> None:
         """End a waiting request that may be ended (a long poll); others finish in their own time."""
@@ -416,3 +435,16 @@ class Connection(asyncio.BufferedProtocol):
         if not self._reading and self._transport is not None:
             self._reading = True
             self._transport.resume_reading()
+
+
+def _send(descriptor: int, buffers: Buffers) -> Buffers:
+    """Hand the buffers to the kernel past the transport, which would wait for the end of this step of the loop.
+
+    Returns what the kernel didn't take; a failure is left to the transport, which meets it again.
+    """
+    data = b"".join(buffers)
+    try:
+        sent = os.write(descriptor, data)
+    except OSError:
+        return buffers
+    return [memoryview(data)[sent:]] if sent < len(data) else []

@@ -82,6 +82,15 @@ class FaultyStore:
         if self._fires("lost_reply"):
             raise OutcomeUnknown(f"writing {key}: landed, the answer was lost")
 
+    @property
+    def now_bytes_max(self) -> int:
+        """See the port."""
+        return 0
+
+    def put_now(self, key: str, parts: Sequence[Buffer]) -> bool:
+        """See the port: never here."""
+        return False
+
     async def get(self, key: str, start: int = 0, length: int | None = None) -> bytes | bytearray:
         """See the port."""
         await self._before(f"reading {key}")

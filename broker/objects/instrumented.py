@@ -83,6 +83,26 @@ class InstrumentedStore:
         await self._observed("put", self._inner.put(key, parts, if_absent=if_absent))
         self._metrics.bytes["put"].inc(sum(len(part) for part in parts))
 
+    @property
+    def now_bytes_max(self) -> int:
+        """See the port."""
+        return self._inner.now_bytes_max
+
+    def put_now(self, key: str, parts: Sequence[Buffer]) -> bool:
+        """See the port. Observed where it stored, or failed, the object."""
+        began = self._monotonic()
+        metrics = self._metrics
+        try:
+            if not self._inner.put_now(key, parts):
+                return False
+        except BaseException as error:
+            metrics.operations.labels("put", _OUTCOMES.get(type(error), "error")).inc()
+            raise
+        metrics.seconds["put"].observe(self._monotonic() - began)
+        metrics.ok["put"].inc()
+        metrics.bytes["put"].inc(sum(map(len, parts)))
+        return True
+
     async def get(self, key: str, start: int = 0, length: int | None = None) -> bytes | bytearray:
         """See the port."""
         body = await self._observed("get", self._inner.get(key, start, length))

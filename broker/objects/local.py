@@ -33,8 +33,8 @@ class UnsafeFsync(UserWarning):
 class LocalStore:
     """The object port over a folder. `threads` bounds the file calls at a time.
 
-    Without flushing, writing a small object is copying it into the page cache: objects up to `inline_bytes` are written
-    by the loop itself then, because the way to a thread and back takes longer. With flushing all go to the threads.
+    Without flushing, writing a small object is copying it into the page cache: `put_now` writes objects up to
+    `inline_bytes` by itself then, because the way to a thread and back takes longer. All others go to the threads.
     """
 
     def __init__(
@@ -61,10 +61,19 @@ class LocalStore:
 
     async def put(self, key: str, parts: Sequence[Buffer], *, if_absent: bool = True) -> None:
         """See the port. Unavailable when the disk is full or fails; OutcomeUnknown when only the flush of the name failed."""
-        if self._inline_bytes and sum(map(len, parts)) <= self._inline_bytes:
-            self._files.put(check_key(key), parts, if_absent)
-        else:
-            await self._workers.call(self._files.put, check_key(key), parts, if_absent)
+        await self._workers.call(self._files.put, check_key(key), parts, if_absent)
+
+    @property
+    def now_bytes_max(self) -> int:
+        """See the port."""
+        return self._inline_bytes
+
+    def put_now(self, key: str, parts: Sequence[Buffer]) -> bool:
+        """See the port: small objects, where nothing is flushed."""
+        if sum(map(len, parts)) > self._inline_bytes:
+            return False
+        self._files.put(check_key(key), parts, True)
+        return True
 
     async def get(self, key: str, start: int = 0, length: int | None = None) -> bytes | bytearray:
         """See the port."""
@@ -95,8 +104,8 @@ def _page(objects: Iterator[ObjectInfo]) -> list[ObjectInfo]:
     return list(islice(objects, LIST_PAGE))
 
 
-def open_quietly(root: Path, threads: int = 4) -> LocalStore:
+def open_quietly(root: Path, threads: int = 4, inline_bytes: int = 0) -> LocalStore:
     """A store without flushing and without its warning, for tests and benches that say so themselves."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UnsafeFsync)
-        return LocalStore(root, "never", threads)
+        return LocalStore(root, "never", threads, inline_bytes)

@@ -27,6 +27,15 @@ class MemoryStore:
             raise AlreadyExists(key)
         self._objects[check_key(key)] = (b"".join(parts), self._now_ms())
 
+    @property
+    def now_bytes_max(self) -> int:
+        """See the port."""
+        return 0
+
+    def put_now(self, key: str, parts: Sequence[Buffer]) -> bool:
+        """See the port: never here."""
+        return False
+
     async def get(self, key: str, start: int = 0, length: int | None = None) -> bytes:
         """See the port."""
         if start < 0 or (length is not None and length < 0):

@@ -60,6 +60,19 @@ class ObjectStore(Protocol):
         """Store the concatenation of `parts` durably. `if_absent` raises AlreadyExists where the key is taken."""
         ...
 
+    @property
+    def now_bytes_max(self) -> int:
+        """Largest object that `put_now` may store; 0 where it never does."""
+        ...
+
+    def put_now(self, key: str, parts: Sequence[Buffer]) -> bool:
+        """Store like `put` with `if_absent`, where that takes no waiting; True when it is stored.
+
+        False says nothing: the store can't, or something went wrong. `put` under the same name finds out, and is the way
+        to store it then.
+        """
+        ...
+
     async def get(self, key: str, start: int = 0, length: int | None = None) -> bytes | bytearray:
         """Bytes `[start, start+length)` (to the end when None). NotFound; Corrupt when fewer bytes come back than exist.
 

@@ -104,6 +104,15 @@ class S3Store:
         except _FOREIGN as error:
             raise write_error(key, str(error)) from error
 
+    @property
+    def now_bytes_max(self) -> int:
+        """See the port."""
+        return 0
+
+    def put_now(self, key: str, parts: Sequence[Buffer]) -> bool:
+        """See the port: never here."""
+        return False
+
     async def get(self, key: str, start: int = 0, length: int | None = None) -> bytes:
         """See the port."""
         if start < 0 or (length is not None and length < 0):

@@ -127,6 +127,15 @@ class SimStore:
         if unknown:
             raise OutcomeUnknown("simulated timeout; the object was stored")
 
+    @property
+    def now_bytes_max(self) -> int:
+        """See the port."""
+        return 0
+
+    def put_now(self, key: str, parts: Sequence[Buffer]) -> bool:
+        """See the port: never here."""
+        return False
+
     async def get(self, key: str, start: int = 0, length: int | None = None) -> bytes | bytearray:
         """See the port."""
         take = self._world.faults.take

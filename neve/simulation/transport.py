@@ -31,6 +31,10 @@ class SimSocket:
     def setsockopt(self, *_options: object) -> None:
         """Ignored."""
 
+    def fileno(self) -> int:
+        """None: what is written goes through the transport."""
+        return -1
+
     def getsockname(self) -> tuple[str, int]:
         """(host name, port)."""
         return self._name

@@ -23,7 +23,18 @@ from broker.objects.retrying import RetryingStore, RetryLimits
 from broker.objects.s3 import S3Options, S3Store
 from tests.counterparts import S3Server
 
-NAMES = ("memory", "local", "local-never", "local-named", "versitygw", "moto", "instrumented", "retrying", "faulty")
+NAMES = (
+    "memory",
+    "local",
+    "local-never",
+    "local-now",
+    "local-named",
+    "versitygw",
+    "moto",
+    "instrumented",
+    "retrying",
+    "faulty",
+)
 
 
 def now_ms() -> int:
@@ -59,6 +70,9 @@ def build(name: str, folder: Path, request: pytest.FixtureRequest) -> ObjectStor
         return LocalStore(folder / "objects", "always")
     if name == "local-never":
         return open_quietly(folder / "objects")
+    if name == "local-now":  # with the wrappers that an agent has around it
+        now = open_quietly(folder / "objects", inline_bytes=1000)
+        return retrying(InstrumentedStore(now, ObjectMetrics(CollectorRegistry()), time.monotonic))
     if name == "local-named":  # the way of file systems without anonymous files, such as macOS's
         store = LocalStore(folder / "objects", "always")
         store._files._anonymous = 0

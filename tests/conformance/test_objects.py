@@ -197,3 +197,14 @@ async def test_large_bodies_go_whole(store: ObjectStore) -> None:
     body = b"".join(parts)
     assert await store.get("c/large") == body
     assert await store.get("c/large", 5_000_000, 4_000_000) == body[5_000_000:9_000_000]
+
+
+async def test_storing_at_once_does_it_wholly_or_leaves_it_to_put(store: ObjectStore) -> None:
+    small, large = b"x" * max(store.now_bytes_max, 1), b"y" * (store.now_bytes_max + 1)
+    assert not store.put_now("n/large", [large])
+    assert store.put_now("n/small", [small[:1], memoryview(small)[1:]]) == (store.now_bytes_max > 0)
+    if store.now_bytes_max == 0:
+        await store.put("n/small", [small])
+    await store.put("n/large", [large])
+    assert await store.get("n/small") == small
+    assert await store.get("n/large") == large

@@ -135,6 +135,7 @@ def _append(
     now_ms = services.clock.now_ms()
     version = call.version
     connection = call.channel.number
+    write_now = call.channel.write_now
     job = _Job(call, request)
     results = job.results
     items: list[Append] = []
@@ -156,7 +157,9 @@ def _append(
             results.append(None)
             done = partial(job.done, place, index)
             items.append(
-                Append(shard.topic, shard.topic_id, index, records, header, shard.append_time, connection, done)
+                Append(
+                    shard.topic, shard.topic_id, index, records, header, shard.append_time, connection, done, write_now
+                )
             )
             statistics.produced_bytes += len(records)
             statistics.produced_records += header.record_count
