@@ -321,6 +321,7 @@ GROUPS = [
     run("groups-reset-partitions", "consumer-groups", "--reset-offsets --group fresh --topic keyed:0,1 --topic plain --to-earliest --execute"),
     run("groups-reset-all-topics", "consumer-groups", "--reset-offsets --group fresh --all-topics --to-latest --execute"),
     run("groups-reset-several", "consumer-groups", "--reset-offsets --group fresh --group readers --topic plain --to-earliest --dry-run"),
+    loose("groups-reset-all-groups", "consumer-groups", "--reset-offsets --all-groups --topic plain --to-earliest --dry-run"),
     run("groups-reset-unknown-topic", "consumer-groups", "--reset-offsets --group fresh --topic nowhere --to-earliest --dry-run"),
     run("groups-reset-unknown-partition", "consumer-groups", "--reset-offsets --group fresh --topic plain:9 --to-earliest --dry-run"),
     loose("groups-reset-no-scenario", "consumer-groups", "--reset-offsets --group fresh --topic plain"),
@@ -462,6 +463,8 @@ END = [
     run("configs-deleted-topic", "configs", "--describe --topic small"),
     run("offsets-deleted-topic", "get-offsets", "--topic small"),
     run("groups-describe-deleted-topic", "consumer-groups", "--describe --group small"),
+    loose("groups-delete-all", "consumer-groups", "--delete --all-groups"),
+    run("groups-list-none", "consumer-groups", "--list"),
     run("topics-list-at-the-end", "topics", "--list --exclude-internal"),
     run("topics-list-all-at-the-end", "topics", "--list"),
 ]  # fmt: skip
