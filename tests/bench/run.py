@@ -28,7 +28,9 @@ CLIENT = "tests.bench.client_load"
 Answer = dict[str, float]
 Case = Callable[[Server, str, float], Answer]
 Start = Callable[[], AbstractContextManager[Server]]
-PAIRS_PER_START = 3
+PAIRS_PER_START = 5
+WARM_RUNS = 2
+"""Before the first pair, on both sides: a JVM reaches its speed in the second or third run of a case."""
 
 
 def raw_produce(record: int, batch: int) -> Case:
@@ -106,8 +108,9 @@ def pairs(
     while len(found) < count:
         with ExitStack() as stack:
             servers = {"left": stack.enter_context(left()), "right": stack.enter_context(right())}
-            for server in servers.values():
-                one(server, case, f"warm-{len(found)}", min(2.0, seconds))
+            for n in range(WARM_RUNS):
+                for server in servers.values():
+                    one(server, case, f"warm-{len(found)}-{n}", seconds)
             for n in range(len(found), min(count, len(found) + PAIRS_PER_START)):
                 sides = list(servers)
                 rng.shuffle(sides)
