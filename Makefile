@@ -10,7 +10,7 @@ TESTS ?=
 WORKERS ?= 2
 export PYTHONSAFEPATH = 1
 
-.PHONY: help demo test counterparts check lint types unit bench bench-lake soak planted reference lock proto clean
+.PHONY: help demo test counterparts check lint types unit bench bench-lake bench-many soak planted reference lock proto clean
 
 help:
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "%-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -67,6 +67,9 @@ bench: .venv/.dev ## side by side with Apache Kafka (needs Java and Maven); writ
 
 bench-lake: .venv/.dev ## the export, segment to committed table
 	$(BIN)/python -m tests.bench.bench_lake $(ARGS)
+
+bench-many: .venv/.dev ## thousands of connections, Metadata of thousands of partitions, beside Apache Kafka
+	$(BIN)/python -m tests.bench.bench_many $(ARGS)
 
 soak: .venv/.dev ## what takes longer than CI may: many seeds, many kills; results go to docs/soak.md
 	$(BIN)/python -m tests.soak $(ARGS)

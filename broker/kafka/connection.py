@@ -131,6 +131,7 @@ class Connection(asyncio.BufferedProtocol):
 
     def eof_received(self) -> bool:
         """The peer is done sending: close, as Kafka does, even with replies outstanding."""
+        self._forget_buffer()
         return False
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -142,10 +143,15 @@ class Connection(asyncio.BufferedProtocol):
             self._muted.cancel()
         self._replies.drop()
         self._backlog.clear()
-        self._frames.close()
+        self._forget_buffer()
         if self._admitted:
             self._admitted = False
             self._context.door.closed(self, self._address)
+
+    def _forget_buffer(self) -> None:
+        """The end of a stream is a read that brings nothing: what was lent for it would stay until this object is gone."""
+        self._lent = None
+        self._frames.close()
 
     def pause_writing(self) -> None:
         """The peer doesn't read: start nothing more."""

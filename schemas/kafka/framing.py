@@ -97,10 +97,13 @@ class FrameReader:
         return frames
 
     def close(self) -> None:
-        """Give up an incomplete frame: the connection is gone."""
+        """Give up an incomplete frame and the buffer of a read that brought nothing: the peer is gone. Idempotent."""
         own, self._own = self._own, None
         if own is not None:
             self._let_go(own)
+        if self._pool.borrower is self:
+            self._pool.borrower = None
+        self._slab = self._pool.slab
 
     def _slab_room(self) -> memoryview:
         pool = self._pool

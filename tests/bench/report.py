@@ -74,6 +74,44 @@ def lake_table(results: dict[str, Any]) -> str:
     return "\n".join(lines)
 
 
+MANY_BEGIN = "<!-- many figures: written by make bench-many -->"
+MANY_END = "<!-- end of many figures -->"
+
+
+def many_table(results: dict[str, Any]) -> str:
+    """The table of many connections, Neve beside Kafka."""
+    neve, kafka = results["neve"], results["kafka"]
+    rows = [
+        (f"memory of one of {neve['idle']:,} idle connections, KiB", "idle_bytes_each", 1024, 1),
+        ("seconds to open them, 50 at a time", "idle_seconds", 1, 1),
+        ("CPU while they are idle, share of a core", "idle_cpu_share", 1, 3),
+        (f"memory of one of {neve['active']} active connections beside them, KiB", "active_bytes_each", 1024, 1),
+        ("1 KiB Produce requests of half of these, per s", "produce_per_s", 1, 0),
+        ("Produce p50, ms", "p50_ms", 1, 1),
+        ("Produce p99, ms", "p99_ms", 1, 1),
+        ("connections opened and closed beside all of them, per s", "churn_per_s", 1, 0),
+        ("memory that stayed after that, MiB", "churn_left_bytes", 2**20, 1),
+        (f"Metadata of {results['partitions']:,} partitions p50, ms", "metadata_p50_ms", 1, 2),
+        (f"Metadata of {results['partitions']:,} partitions p99, ms", "metadata_p99_ms", 1, 2),
+    ]
+    lines = [
+        f"Machine: {results['machine']}; {results['date']}.",
+        "",
+        "| what | Neve | Kafka |",
+        "|---|---|---|",
+    ]
+    lines += [
+        f"| {what} | {neve[key] / unit:,.{digits}f} | {kafka[key] / unit:,.{digits}f} |"
+        for what, key, unit, digits in rows
+    ]
+    return "\n".join(lines)
+
+
+def write_many(results: dict[str, Any], path: Path) -> None:
+    """Replace the marked part of the page with the figures of many connections."""
+    _replace(path, MANY_BEGIN, MANY_END, many_table(results))
+
+
 def write_lake_report(results: dict[str, Any], path: Path) -> None:
     """Replace the marked part of the page with the export figures."""
     _replace(path, LAKE_BEGIN, LAKE_END, lake_table(results))

@@ -134,6 +134,24 @@ async def test_requests_in_flight_are_bounded_and_reading_goes_on_afterwards() -
         await client.close()
 
 
+async def test_connections_that_go_leave_no_receive_buffers_behind() -> None:
+    fakes = Fakes(settings())
+    async with running(fakes) as (listener, address):
+        pool = listener._context.pool
+        staying = await Client.connect(address)
+        made = pool.made
+        for n in range(50):
+            client = await Client.connect(address)
+            client.writer.write(api_versions(n))
+            await client.payload()
+            await client.close()
+            await until(lambda: listener.statistics.connections_open == 1)
+            staying.writer.write(api_versions(n))
+            await staying.payload()
+        assert pool.made - made <= 2
+        await staying.close()
+
+
 async def test_a_full_writer_stops_producers_and_not_consumers() -> None:
     fakes = Fakes(settings())
     fakes.topics.add("t")
