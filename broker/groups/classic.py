@@ -125,9 +125,9 @@ class ClassicGroup:
         """This coordinator is no longer the group's: answer whoever waits with `error`, forget all timers."""
         group = self.group
         for member in group.members.values():
-            group.reply(member.join, JoinReply(error, member.member_id))
+            group.answer_join(member, JoinReply(error, member.member_id))
             group.reply(member.sync, SyncReply(error))
-            member.join = member.sync = None
+            member.sync = None
         if group.state is not State.DEAD:
             group.move(Cause.GONE, now.wall_ms)
         group.timers.clear()

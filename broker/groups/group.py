@@ -1,7 +1,8 @@
 """One classic group's members and bookkeeping, without the rules of the protocol (those are in `broker.groups.classic`). Pure.
 
 Invariants: `static` names exactly the members with an instance id; `leader` is a member or None; a pending id is no
-member; every state change goes along `states.MOVES`.
+member; every state change goes along `states.MOVES`; `support` counts the members of each protocol and `waiting` the
+parked JoinGroups, so that a member's call costs the same in a large group.
 """
 
 from __future__ import annotations
@@ -55,6 +56,10 @@ class Group:
     static: dict[str, str] = field(default_factory=dict)
     pending: dict[str, None] = field(default_factory=dict)
     """Ids given out (KIP-394) whose owners haven't joined yet."""
+    support: dict[str, int] = field(default_factory=dict)
+    """Members by the protocol they support."""
+    waiting: int = 0
+    """Members whose JoinGroup is parked."""
     unsynced: dict[str, None] = field(default_factory=dict)
     """Members of this generation that haven't asked for their assignment yet."""
     initial: bool = False
@@ -85,6 +90,8 @@ class Group:
     def add(self, member: Member) -> None:
         """Take a member in."""
         self.members[member.member_id] = member
+        self._support(member, 1)
+        self.waiting += member.join is not None
         self.pending.pop(member.member_id, None)
         if member.instance_id is not None:
             self.static[member.instance_id] = member.member_id
@@ -99,12 +106,41 @@ class Group:
         member = self.members.pop(member_id, None)
         if member is None:
             return
-        self.reply(member.join, JoinReply(error, ""))
+        self._support(member, -1)
+        self.answer_join(member, JoinReply(error, ""))
         self.reply(member.sync, SyncReply(error))
         if member.instance_id is not None:
             self.static.pop(member.instance_id, None)
         if self.leader == member_id:
             self.leader = next(iter(self.members), None)
+
+    def park_join(self, member: Member, token: Token) -> None:
+        """Let the member's JoinGroup wait. Answer the one that may be waiting before."""
+        assert member.join is None, "a call that waits is answered before another one takes its place"
+        member.join = token
+        self.waiting += 1
+
+    def answer_join(self, member: Member, answer: JoinReply) -> None:
+        """Answer the member's JoinGroup if one waits."""
+        self.reply(self.unpark_join(member), answer)
+
+    def unpark_join(self, member: Member) -> Token | None:
+        """Take the member's JoinGroup away, if one waits, without an answer."""
+        token, member.join = member.join, None
+        self.waiting -= token is not None
+        return token
+
+    def change_protocols(self, member: Member, protocols: Protocols) -> None:
+        """Take over what the member supports now."""
+        self._support(member, -1)
+        member.protocols = protocols
+        self._support(member, 1)
+
+    def _support(self, member: Member, step: int) -> None:
+        for name in dict(member.protocols):
+            self.support[name] = self.support.get(name, 0) + step
+            if not self.support[name]:
+                del self.support[name]
 
     def rename_static(self, member: Member, new_id: str) -> None:
         """Give a static member another id, in its old place; the order of members stays."""
@@ -123,13 +159,9 @@ class Group:
         """The member's session begins anew."""
         self.timers.set(("session", member.member_id), now_ms + member.session_ms)
 
-    def joined(self) -> int:
-        """Members whose JoinGroup is parked."""
-        return sum(member.join is not None for member in self.members.values())
-
     def all_joined(self) -> bool:
         """Everybody has joined, also those who were only given an id."""
-        return not self.pending and self.joined() == len(self.members)
+        return not self.pending and self.waiting == len(self.members)
 
     def rebalance_ms(self) -> int:
         """The longest rebalance timeout among the members."""
@@ -151,13 +183,12 @@ class Group:
         """May a member with these protocols be in the group?"""
         if not self.members:
             return bool(protocol_type) and bool(protocols)
-        common = self.common_protocols()
-        return self.protocol_type == protocol_type and any(name in common for name, _ in protocols)
+        count = len(self.members)
+        return self.protocol_type == protocol_type and any(self.support.get(name) == count for name, _ in protocols)
 
     def common_protocols(self) -> list[str]:
         """Protocols that every member supports."""
-        counts = Counter(name for member in self.members.values() for name in dict(member.protocols))
-        return [name for name, count in counts.items() if count == len(self.members)]
+        return [name for name, count in self.support.items() if count == len(self.members)]
 
     def select_protocol(self) -> str:
         """Every member votes for the first it likes among the common ones; the most votes win, then the earliest vote."""
@@ -172,8 +203,12 @@ class Group:
     def join_reply(self, member: Member, *, skip_assignment: bool = False) -> JoinReply:
         """The current generation as this member is told it; the leader alone learns who the members are."""
         leads = self.leader == member.member_id
-        members = tuple(
-            (other.member_id, other.instance_id, other.metadata(self.protocol)) for other in self.members.values()
+        members = (
+            ()
+            if not leads
+            else tuple(
+                (other.member_id, other.instance_id, other.metadata(self.protocol)) for other in self.members.values()
+            )
         )
         return JoinReply(
             0,
@@ -183,7 +218,7 @@ class Group:
             self.protocol,
             self.leader or "",
             skip_assignment,
-            members if leads else (),
+            members,
         )
 
 

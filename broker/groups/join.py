@@ -62,7 +62,7 @@ def _has_room(group: Group, member_id: str) -> bool:
     if group.state is State.EMPTY:
         return True
     if group.state is State.PREPARING:
-        return (member is not None and member.join is not None) or group.joined() < group.limits.size_max
+        return (member is not None and member.join is not None) or group.waiting < group.limits.size_max
     return member is not None or len(group.members) < group.limits.size_max
 
 
@@ -106,8 +106,8 @@ def _rejoin(group: Group, request: Join, token: Token, now: Now) -> None:
 def update(group: Group, member: Member, request: Join, token: Token) -> None:
     """Take over what the member says of itself, and park its call."""
     # A second call of one member means that the first one's connection is gone.
-    group.reply(member.join, JoinReply(ErrorCode.REBALANCE_IN_PROGRESS, member.member_id))
-    member.join = token
-    member.protocols = request.protocols
+    group.answer_join(member, JoinReply(ErrorCode.REBALANCE_IN_PROGRESS, member.member_id))
+    group.park_join(member, token)
+    group.change_protocols(member, request.protocols)
     member.rebalance_ms = request.rebalance_ms
     member.session_ms = request.session_ms

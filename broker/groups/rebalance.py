@@ -104,8 +104,7 @@ def complete_join(group: Group, now: Now) -> None:
     group.protocol = group.select_protocol()
     group.move(Cause.JOINED, now.wall_ms)
     for member in group.members.values():
-        group.reply(member.join, group.join_reply(member))
-        member.join = None
+        group.answer_join(member, group.join_reply(member))
         member.is_new = False
         group.alive(member, now.ms)
         group.unsynced[member.member_id] = None

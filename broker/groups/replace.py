@@ -37,7 +37,7 @@ def replace_static(group: Group, request: Join, new_id: str, token: Token, now: 
     rule = group.rule(Kind.REPLACE)
     old_id = group.static[request.instance_id]
     member = group.members[old_id]
-    group.reply(member.join, JoinReply(ErrorCode.FENCED_INSTANCE_ID, old_id))
+    group.answer_join(member, JoinReply(ErrorCode.FENCED_INSTANCE_ID, old_id))
     group.reply(member.sync, SyncReply(ErrorCode.FENCED_INSTANCE_ID))
     replaced = Replaced(
         token,
@@ -51,9 +51,10 @@ def replace_static(group: Group, request: Join, new_id: str, token: Token, now: 
         member.rebalance_ms,
     )
     group.rename_static(member, new_id)
-    member.join, member.sync = token, None
+    member.sync = None
+    group.park_join(member, token)
     member.client_id, member.client_host = request.client_id, request.client_host
-    member.protocols = request.protocols
+    group.change_protocols(member, request.protocols)
     member.rebalance_ms, member.session_ms = request.rebalance_ms, request.session_ms
     group.alive(member, now.ms)
     if rule is Rule.KEEP_OR_REBALANCE and group.select_protocol() == group.protocol:
@@ -71,9 +72,9 @@ def replacement_stored(group: Group, what: Replaced, error: int, now: Now) -> No
     if member is None or member.join != what.token or group.state is not State.STABLE:
         return  # replaced again, gone, or the call waits in a rebalance that has begun since
     assert group.generation == what.generation, "a parked call is answered when its generation ends"
-    member.join = None
+    group.unpark_join(member)
     if error:
-        member.protocols = what.old_protocols
+        group.change_protocols(member, what.old_protocols)
         member.session_ms, member.rebalance_ms = what.old_session_ms, what.old_rebalance_ms
         group.rename_static(member, what.old_id)
         group.alive(member, now.ms)

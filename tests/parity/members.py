@@ -19,7 +19,7 @@ UUID_AT_END = pattern(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]
 SESSION_MS = 10_000
 REBALANCE_MS = 10_000
 READY_S = 20.0
-WAITING_ERRORS = {14, 15, 16}
+UNKNOWN_MEMBER_ID = 25
 JOIN, SYNC, BEAT, LEAVE = ApiKey.JOIN_GROUP, ApiKey.SYNC_GROUP, ApiKey.HEARTBEAT, ApiKey.LEAVE_GROUP
 Protocols = Sequence[tuple[str, bytes]]
 
@@ -50,7 +50,7 @@ class Cast:
         while True:
             self.broker.call(ApiKey.FIND_COORDINATOR, 1, {"key": self.group, "key_type": 0})
             found = self.broker.last["error_code"]
-            if not found and self.broker.call(BEAT, 0, asked)["error_code"] not in WAITING_ERRORS:
+            if not found and self.broker.call(BEAT, 0, asked)["error_code"] == UNKNOWN_MEMBER_ID:
                 return
             assert time.monotonic() < deadline, f"{self.broker.name}: no coordinator for {self.group}"
             time.sleep(0.02)

@@ -7,6 +7,7 @@ who is left settles.
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -340,6 +341,8 @@ class GroupMachine(RuleBasedStateMachine):
         assert (group.leader in group.members) if group.members else group.leader is None
         assert not set(group.pending) & set(group.members)
         assert all(key == member.member_id for key, member in group.members.items())
+        assert group.waiting == sum(member.join is not None for member in group.members.values())
+        assert group.support == Counter(name for m in group.members.values() for name in dict(m.protocols))
         if group.state in (State.COMPLETING, State.STABLE):
             assert group.members
             assert all(group.protocol in dict(member.protocols) for member in group.members.values())
