@@ -10,6 +10,7 @@ was set for one broker before what was set for all.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from types import MappingProxyType
 from typing import NamedTuple
@@ -63,6 +64,8 @@ def _text(value: object) -> str | None:
     """As Kafka writes it; nothing for what isn't set."""
     if isinstance(value, bool):
         return str(value).lower()
+    if isinstance(value, float):
+        return str(math.ceil(value))  # Kafka counts in whole units where a setting of ours has fractions
     return None if value in (None, "") else str(value)
 
 
@@ -72,13 +75,18 @@ def set_values(settings: Settings) -> dict[str, str]:
     return {name: one.value for name, one in told.items() if one.value is not None and one.value != one.default}
 
 
-def _identity(settings: Settings, broker: BrokerView) -> dict[str, str]:
+def log_dir(cluster_id: str) -> str:
+    """The name of the one log directory that tools are told of, the same for every agent."""
+    return f"/{cluster_id}/segments"
+
+
+def _identity(cluster_id: str, broker: BrokerView) -> dict[str, str]:
     address = f"PLAINTEXT://{broker.host}:{broker.port}"
     return {
         "advertised.listeners": address,
         "broker.id": str(broker.broker_id),
         "listeners": address,
-        "log.dirs": settings.bucket or str(settings.data),
+        "log.dirs": log_dir(cluster_id),
         "node.id": str(broker.broker_id),
         "process.roles": "broker",
     }
@@ -98,11 +106,11 @@ def nearest_values(layers: Layers) -> dict[str, str]:
     return {name: value for _, layer in reversed(layers) for name, value in layer.items()}
 
 
-def describe_broker(settings: Settings, layers: Layers, broker: BrokerView) -> list[ConfigEntry]:
+def describe_broker(settings: Settings, layers: Layers, broker: BrokerView, cluster_id: str) -> list[ConfigEntry]:
     """Every config of a broker, by name."""
     defaults = {name: default for name in _SETTINGS if (default := _told(name, settings).default) is not None}
     *dynamic, (static, values) = layers
-    layers = (*dynamic, (static, {**values, **_identity(settings, broker)}))
+    layers = (*dynamic, (static, {**values, **_identity(cluster_id, broker)}))
     names = BROKER_CONFIGS.keys() | {name for _, layer in dynamic for name in layer}
     return [_entry(name, broker_synonyms(synonyms_of(name), layers, defaults)) for name in sorted(names)]
 

@@ -137,7 +137,7 @@ def _broker_entries(services: Services, name: str) -> list[ConfigEntry]:
     if _node_number(name, "Broker id") != own.broker_id:
         message = f"Unexpected broker id, expected {own.broker_id} or empty string, but received {name}"
         raise RefusedChange(_REQUEST, message)
-    return describe_broker(services.settings, layers_of(services), own)
+    return describe_broker(services.settings, layers_of(services), own, services.cluster.cluster_id)
 
 
 def _check_logger_node(services: Services, name: str) -> None:

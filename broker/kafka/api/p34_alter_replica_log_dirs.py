@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import Any
 
 from broker.kafka.answers import know, request_of, response
-from broker.kafka.api.p35_describe_log_dirs import log_dir
+from broker.kafka.broker_configs import log_dir
 from broker.kafka.call import Buffers, Call, Reply
 from broker.kafka.messages import Message
 from broker.kafka.registry import serve
@@ -38,7 +38,7 @@ def alter_replica_log_dirs(call: Call) -> Reply:
 async def _alter(call: Call, request: Message) -> Buffers:
     services = call.context.services
     await know(services.topics, [topic["name"] for place in request["dirs"] for topic in place["topics"]])
-    here = log_dir(services.cluster)
+    here = log_dir(services.cluster.cluster_id)
     answers: dict[str, list[dict[str, Any]]] = {}
     for place in request["dirs"]:
         for topic in place["topics"]:

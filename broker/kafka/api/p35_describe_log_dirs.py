@@ -14,17 +14,13 @@ from collections.abc import Mapping
 from typing import Any
 
 from broker.kafka.answers import request_of, response
+from broker.kafka.broker_configs import log_dir
 from broker.kafka.call import Buffers, Call, Reply
 from broker.kafka.messages import Message
 from broker.kafka.registry import serve
-from broker.services import Cluster, TopicView
+from broker.services import TopicView
 from schemas.kafka.api_keys import ApiKey
 from schemas.kafka.errors import ErrorCode
-
-
-def log_dir(cluster: Cluster) -> str:
-    """The name of the one log directory."""
-    return f"/{cluster.cluster_id}/segments"
 
 
 def _fail(call: Call, error: int) -> Buffers:
@@ -50,7 +46,7 @@ async def _describe(call: Call, request: Message) -> Buffers:
     topics = [_topic(view, None if wanted is None else wanted[view.name], sizes) for view in views]
     place = {
         "error_code": ErrorCode.NONE,
-        "log_dir": log_dir(services.cluster),
+        "log_dir": log_dir(services.cluster.cluster_id),
         "topics": [topic for topic in topics if topic["partitions"]],
         "total_bytes": -1,
         "usable_bytes": -1,
