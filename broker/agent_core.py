@@ -247,7 +247,7 @@ async def build_core(
         topics=topics,
         configs=configs,
         cluster=cluster,
-        poller=Poller(index, names, reads, waiters, interval_s=interval_s),
+        poller=Poller(index, names, reads, waiters, interval_s=interval_s, version=database.version),
         hints=HintSender(database, instance, gap_s=settings.hint_interval_ms / 1000),
         pruner=Pruner(commits, clock, settings),
         groups=groups,

@@ -106,6 +106,11 @@ class Database(Protocol):
         """Run `body` in one consistent read-only snapshot that begins after this call."""
         ...
 
+    def version(self) -> Hashable | None:
+        """As long as it stays the same, nobody has committed anything; None where the database can't tell without being
+        asked. Never waits."""
+        ...
+
     async def notify(self, channel: str, payload: str) -> None:
         """Send a hint to other processes; may be lost, may be a no-op (SQLite)."""
         ...

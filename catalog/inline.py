@@ -8,7 +8,7 @@ and snapshots are trivially serialised.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Hashable
 from pathlib import Path
 from typing import Literal, Protocol, TypeVar
 
@@ -101,6 +101,10 @@ class InlineDatabase:
             return run_read(self._connection, self._now_ms, body)
         finally:
             self._connection.execute("PRAGMA query_only = OFF")
+
+    def version(self) -> Hashable | None:
+        """See the port: not without asking."""
+        return None
 
     async def notify(self, channel: str, payload: str) -> None:
         """Hand the hint to every listener of the channel, in a later step of the loop."""

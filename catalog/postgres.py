@@ -8,7 +8,7 @@ connection; a connection lost before COMMIT was sent means nothing happened (`Un
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Hashable
 from typing import Any, Literal, TypeAlias, TypeVar
 
 import asyncpg
@@ -128,6 +128,10 @@ class PostgresDatabase:
                 await pool.release(held)
             except (*CONNECTION_LOST, asyncpg.PostgresError):
                 connection.terminate()
+
+    def version(self) -> Hashable | None:
+        """See the port: not without asking."""
+        return None
 
     async def notify(self, channel: str, payload: str) -> None:
         """Send a hint; dropped (and counted in `hints_lost`) where the connection is down."""

@@ -15,7 +15,7 @@ import asyncio
 import contextlib
 import sqlite3
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Hashable
 from pathlib import Path
 from queue import SimpleQueue
 from typing import Literal, TypeVar
@@ -62,6 +62,7 @@ class SqliteDatabase:
         self._flushes = synchronous == "FULL"
         self._writer = open_connection()
         self._writer.execute(f"PRAGMA busy_timeout = {BUSY_PAUSE_MS}").fetchall()
+        self._watcher = open_connection()
         self._readers: SimpleQueue[sqlite3.Connection] = SimpleQueue()
         for _ in range(readers):
             connection = open_connection()
@@ -99,6 +100,14 @@ class SqliteDatabase:
         finally:
             self._readers.put(connection)
 
+    def version(self) -> Hashable | None:
+        """SQLite's count of what other connections than this one have committed; None where it can't be read now."""
+        try:
+            row: tuple[int] = self._watcher.execute("PRAGMA data_version").fetchone()
+        except sqlite3.Error:
+            return None
+        return row[0]
+
     async def notify(self, channel: str, payload: str) -> None:
         """A no-op: other processes poll."""
 
@@ -116,6 +125,7 @@ class SqliteDatabase:
     def _close(self) -> None:
         for _ in range(self._reader_count):
             self._readers.get_nowait().close()
+        self._watcher.close()
         self._writer.close()
 
 

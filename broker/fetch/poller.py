@@ -2,12 +2,15 @@
 
 Every `poll_interval_ms` the shards somebody waits for are read from the database, in one coalesced snapshot; a hint from
 another agent brings the next round forward. What is new goes into the tail index, and whoever waits for that shard looks
-again. Owns: a lost hint costs one interval, never a stuck consumer.
+again. Where the database tells that nobody has committed since (SQLite), a round for the same shards is left out.
+
+Owns: a lost hint costs one interval, never a stuck consumer.
 """
 
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable, Hashable
 
 import structlog
 
@@ -27,13 +30,24 @@ class Poller:
     """`run` belongs to the agent's supervisor."""
 
     def __init__(
-        self, index: TailIndex, names: ObjectNames, reads: ShardReads, waiters: Waiters, *, interval_s: float
+        self,
+        index: TailIndex,
+        names: ObjectNames,
+        reads: ShardReads,
+        waiters: Waiters,
+        *,
+        interval_s: float,
+        version: Callable[[], Hashable | None] = lambda: None,
     ) -> None:
         self._index = index
         self._names = names
         self._reads = reads
         self._waiters = waiters
         self._interval_s = interval_s
+        self._version = version
+        self._seen: Hashable | None = None
+        self._looked: dict[ShardKey, None] = {}
+        """Shards of the last round, which saw the database at `_seen` or later."""
         self._hinted = asyncio.Event()
         self.rounds = 0
 
@@ -52,9 +66,21 @@ class Poller:
                 pass
             self._hinted.clear()
             try:
-                await self.look(self._waiters.keys())
+                await self.look_if_changed(self._waiters.keys())
             except DatabaseError as error:
                 log.warning("high watermarks could not be polled", error=str(error))
+
+    async def look_if_changed(self, keys: list[ShardKey]) -> None:
+        """One round, unless the last one saw these shards and nobody has committed since.
+
+        A shard that was not asked for then is asked for now: its reader may have looked before that commit.
+        """
+        version = self._version()
+        if version is not None and version == self._seen and all(key in self._looked for key in keys):
+            return
+        self._seen = None
+        await self.look(keys)
+        self._seen, self._looked = version, dict.fromkeys(keys)
 
     async def look(self, keys: list[ShardKey]) -> None:
         """One round: read these shards from their known end on, learn, wake."""

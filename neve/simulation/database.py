@@ -8,7 +8,7 @@ no object under an epoch that is dead at that moment, no condemned object, no wa
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Hashable
 from typing import Literal, TypeVar
 
 from catalog.database import CommitUnknown, Transaction, Unreachable
@@ -162,6 +162,10 @@ class SimDatabase:
             await asyncio.sleep(back)
             raise Unreachable("simulated: the database refused")
         return await self._world.ask(lambda: drive(self._server.inline.snapshot(body)), there, back)
+
+    def version(self) -> Hashable | None:
+        """See the port: not without asking."""
+        return None
 
     async def notify(self, channel: str, payload: str) -> None:
         """See the port: hints may be lost, and some are."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import platform
 import random
 import statistics
@@ -94,6 +95,7 @@ def one(server: Server, case: str, label: str, seconds: float) -> Answer:
     """One run of a case on a topic of its own, deleted afterwards."""
     topic = f"bench-{case}-{label}"
     run_load([RAW, "create", server.bootstrap, topic])
+    os.sync()  # what the run before left unwritten must not be written back during this one
     try:
         return CASES[case][1](server, topic, seconds)
     finally:

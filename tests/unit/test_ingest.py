@@ -56,6 +56,7 @@ class Flaky:
         self.snapshot = inner.snapshot
         self.notify = inner.notify
         self.listen = inner.listen
+        self.version = inner.version
         self.close = inner.close
 
     async def transact(self, body: Callable[[Transaction], Awaitable[T]], *, small: bool = False) -> T:
