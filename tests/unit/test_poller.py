@@ -21,7 +21,8 @@ class Counting(Poller):
     """Counts rounds instead of reading."""
 
     def __init__(self, versions: list[Hashable | None]) -> None:
-        super().__init__(*cast(Any, (None, None, None)), Waiters(), interval_s=0.01, version=lambda: versions[0])
+        nothing = cast(Any, None)
+        super().__init__(nothing, nothing, nothing, Waiters(), interval_s=0.01, version=lambda: versions[0])
         self.asked: list[list[ShardKey]] = []
         self.error: Exception | None = None
 
