@@ -26,6 +26,7 @@ from broker.http.server import HttpServer
 from broker.kafka.listener import Listener
 from broker.objects.open import open_store
 from broker.objects.port import NotFound
+from broker.open_files import allow_connections
 from broker.thread_workers import ThreadWorkers
 from catalog.open import open_database
 from schemas.settings import Settings
@@ -66,6 +67,7 @@ class Agent:
 
     async def _start(self) -> None:
         settings = self._settings
+        allow_connections(settings.max_connections)
         clock = SystemClock()
         rng = random.SystemRandom()
         store = open_store(settings, clock, rng, self.registry)
