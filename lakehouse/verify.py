@@ -2,10 +2,10 @@
 
 The log is read from a running system and decoded in pure Python; the tables are read with DuckDB at the snapshots that
 their metadata named first (main, then history, then dead letters, which are always at or ahead of the main table).
-Compared per partition: rows, least and largest offset, the checksum of `schemas.row_checksum`, timestamps, and in tables with
-declared columns their values, which the strict parser reads from each record; a record that fits must not be a dead
+Compared per partition: rows, least and largest offset, the checksum of `schemas.row_checksum`, timestamps, headers, and in
+tables with declared columns their values, which the strict parser reads from each record; a record that fits must not be a dead
 letter, and any other one must be, unless the topic drops them. A latest table is compared with the last value per
-(partition, key) of the whole replay. Headers are not compared.
+(partition, key) of the whole replay.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from lakehouse.duck import QueryError
 from lakehouse.query import open_lake
 from lakehouse.verify_log import MODULUS, DeadRanges, Expected, Tally, dead_ranges
 from lakehouse.verify_report import Compared, Report
-from lakehouse.verify_rows import SQL_MOMENTS, RowRules, quoted
+from lakehouse.verify_rows import SQL_HEADERS, SQL_MOMENTS, RowRules, quoted
 from lakehouse.watermark import COLUMNS, OFFSETS_START, ROWS, WatermarkUnreadable, parse_offsets, read_watermark
 from schemas.columns import Column, parse_columns
 from schemas.row_checksum import sql_sum
@@ -167,6 +167,8 @@ def _difference(wants: Tally, has: Tally) -> str:
         return "the checksums differ: some rows are not what was acknowledged"
     if wants.moments != has.moments:
         return "the timestamps differ: some rows have another one than was acknowledged"
+    if wants.headers != has.headers:
+        return "the headers differ: some rows have others than were acknowledged"
     return "" if wants.cells == has.cells else "the columns differ: some rows hold other values than their records"
 
 
@@ -184,12 +186,13 @@ def _tallies(lake: duckdb.DuckDBPyConnection, table: Pinned, where: str = "") ->
     if table.snapshot_id is None:
         return {}
     sql = (
-        f"SELECT _kafka_partition, min(_kafka_offset), max(_kafka_offset), {sql_sum(table.with_value)}, {SQL_MOMENTS} "
+        f"SELECT _kafka_partition, min(_kafka_offset), max(_kafka_offset), {sql_sum(table.with_value)}, "
+        f"{SQL_MOMENTS}, {SQL_HEADERS} "
         f"FROM {table.sql()} {where} GROUP BY _kafka_partition"
     )
     found = {
-        int(partition): Tally(int(count), int(total), int(moments), 0, int(least), int(largest))
-        for partition, least, largest, count, total, moments in lake.execute(sql).fetchall()
+        int(partition): Tally(int(count), int(total), int(moments), 0, int(headers), int(least), int(largest))
+        for partition, least, largest, count, total, moments, headers in lake.execute(sql).fetchall()
     }
     if table.columns:
         for partition, hashed in RowRules(table.columns).read(lake, table.sql()):

@@ -10,7 +10,7 @@ from bisect import bisect_right
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-from lakehouse.verify_rows import RowRules, cells_hash
+from lakehouse.verify_rows import RowRules, cells_hash, headers_hash
 from schemas.kafka.batch import batch_size, read_header
 from schemas.kafka.records import Record, RecordError, decode_batch
 from schemas.row_checksum import RowChecksum, row_hash
@@ -29,15 +29,18 @@ class Tally:
     """Sum of hashes of timestamps."""
     cells: int = 0
     """Sum of hashes of the declared columns' values."""
+    headers: int = 0
+    """Sum of hashes of headers."""
     offset_min: int | None = None
     offset_max: int | None = None
 
-    def add(self, offset: int, hashed: int, moment: int, cells: int = 0) -> None:
+    def add(self, offset: int, hashed: int, moment: int, cells: int, headers: int) -> None:
         """Take one row."""
         self.count += 1
         self.sum = (self.sum + hashed) % MODULUS
         self.moments = (self.moments + moment) % MODULUS
         self.cells = (self.cells + cells) % MODULUS
+        self.headers = (self.headers + headers) % MODULUS
         self.offset_min = offset if self.offset_min is None else min(self.offset_min, offset)
         self.offset_max = offset if self.offset_max is None else max(self.offset_max, offset)
 
@@ -85,7 +88,7 @@ class Expected:
     """Offsets of broken batches that the dead letters don't have."""
     misplaced: list[str] = field(default_factory=list)
     """Records that are dead letters and fit, or don't fit and are no dead letters; the first few, in words."""
-    _newest: dict[bytes | None, tuple[int, int, int, int]] = field(default_factory=dict)
+    _newest: dict[bytes | None, tuple[int, int, int, int, int]] = field(default_factory=dict)
 
     def take(self, batches: bytes, max_bytes: int) -> None:
         """Take the whole batches of one fetch, in offset order."""
@@ -108,11 +111,12 @@ class Expected:
         if offset < self.first:
             return
         cells, moment = self.rules.cells(record), self.rules.moment_hash(record)
+        headers = headers_hash(record)
         is_dead = self.dead.holds(offset)
         if is_dead and offset < self.watermark:
-            self.dead_records.add(offset, row_hash(self.partition, offset, key, value), moment)
+            self.dead_records.add(offset, row_hash(self.partition, offset, key, value), moment, 0, headers)
         hashed = row_hash(self.partition, offset, key, value if self.with_value else None)
-        row = (offset, hashed, moment, 0 if not cells else cells_hash(offset, cells))
+        row = (offset, hashed, moment, 0 if not cells else cells_hash(offset, cells), headers)
         fits = cells is not None
         if offset < self.history_watermark and fits and not self.dead_in_history.holds(offset):
             self.history.add(*row)

@@ -28,6 +28,16 @@ SQL_MOMENTS = (
 )
 """DuckDB expression: the sum of `moment_hash` over a table's rows."""
 
+_SQL_HEADERS = (
+    "array_to_string(list_transform(_kafka_headers, lambda one: "
+    "concat(octet_length(encode(one.key)), ':', one.key, '=', coalesce(hex(one.value), '-'))), ',')"
+)
+SQL_HEADERS = (
+    f"(coalesce(sum((md5_number(encode(concat(_kafka_offset, ':', {_SQL_HEADERS}))) % {MODULUS}::UHUGEINT)::UBIGINT) "
+    f"FILTER (WHERE len(_kafka_headers) > 0), 0) % {MODULUS})::UBIGINT"
+)
+"""DuckDB expression: the sum of `headers_hash` over a table's rows."""
+
 
 @dataclass(frozen=True, slots=True)
 class RowRules:
@@ -66,6 +76,18 @@ class RowRules:
             for partition, offset, *values in rows:
                 stored = tuple(map(_stored, self.columns, values))
                 yield int(partition), cells_hash(int(offset), repr(stored))
+
+
+def headers_hash(record: Record) -> int:
+    """The hash of a record's offset and headers, in their order; 0 without any. Keys that are no UTF-8 are mended as
+    the tables' strings are."""
+    if not record.headers:
+        return 0
+    parts = []
+    for name, value in record.headers:
+        key = name.decode("utf-8", "replace")
+        parts.append(f"{len(key.encode())}:{key}={'-' if value is None else value.hex().upper()}")
+    return text_hash(f"{record.offset}:{','.join(parts)}")
 
 
 def cells_hash(offset: int, cells: str) -> int:

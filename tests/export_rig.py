@@ -32,7 +32,7 @@ from lakehouse.export_world import ExportWorld
 from lakehouse.exporter import Exporter
 from lakehouse.log_slice import LogReader, SliceLimits
 from schemas.kafka.batch import read_header
-from schemas.kafka.records import NewRecord, build_batch
+from schemas.kafka.records import Headers, NewRecord, build_batch
 from schemas.segment import Run, build_segment
 from schemas.settings import Settings
 from tests.lake_fixtures import CLUSTER_ID
@@ -70,13 +70,15 @@ class Rig:
         timestamp: int = 1_700_000_000_000,
         codec: int = 0,
         spoil: bool = False,
+        headers: Headers = (),
     ) -> None:
-        """One object with these batches of (key, value) per partition. `spoil` breaks the records of the last batch."""
+        """One object with these batches of (key, value) per partition, every record with `headers`. `spoil` breaks the
+        records of the last batch."""
         runs, facts, kept = [], [], []
         for shard in sorted(batches):
             buffers = []
             for batch in batches[shard]:
-                records = [NewRecord(timestamp + at, key, value) for at, (key, value) in enumerate(batch)]
+                records = [NewRecord(timestamp + at, key, value, headers) for at, (key, value) in enumerate(batch)]
                 buffers.append(build_batch(records, codec=codec))
             if spoil and shard == max(batches):
                 buffers[-1] = spoiled(buffers[-1])

@@ -90,10 +90,14 @@ async def lake(tmp_path: Path) -> AsyncIterator[Verified]:
         yield Verified(rig)
 
 
+HEADERS = ((b"trace", b"\x00\xff"), (b"trace", None), (b"", b""), (b"no utf-8: \xff", b"1"), (b"7:a=31,", b"x"))
+"""Twice the same key, a null, an empty one, one that Arrow's strings can't hold, one that looks like the checksum's text."""
+
+
 async def raw(lake: Verified) -> TopicRow:
     topic = await lake.rig.create("events", 2)
-    for first in (0, 10, 20):
-        await lake.rig.append(topic, {0: [numbered(first, 10)], 1: [numbered(first, 4)]})
+    for first, headers in ((0, HEADERS), (10, ()), (20, HEADERS[:1])):
+        await lake.rig.append(topic, {0: [numbered(first, 10)], 1: [numbered(first, 4)]}, headers=headers)
     await drain(lake.rig.exporter())
     return topic
 
@@ -123,6 +127,13 @@ def changed(table: Table) -> None:
     table.overwrite(other, "_kafka_partition = 0 AND _kafka_offset = 7")
 
 
+def with_other_headers(table: Table) -> None:
+    rows = table.scan("_kafka_partition = 0 AND _kafka_offset = 7").to_arrow()
+    at = rows.schema.get_field_index("_kafka_headers")
+    fewer = pa.array([rows.column(at)[0].as_py()[1:]], rows.schema.field(at).type)
+    table.overwrite(rows.set_column(at, rows.schema.field(at), fewer), "_kafka_partition = 0 AND _kafka_offset = 7")
+
+
 def swapped(table: Table) -> None:
     """One row gone, another one twice: the count is right."""
     without_a_row(table)
@@ -136,6 +147,7 @@ def swapped(table: Table) -> None:
         (without_a_row, "1 rows missing"),
         (twice, "1 rows too many"),
         (changed, "checksums differ"),
+        (with_other_headers, "headers differ"),
         (swapped, "checksums differ"),
     ],
 )
