@@ -9,6 +9,8 @@ from neve.kafka_client import KafkaClient, KafkaClientError, describe_error
 
 ADMIN_TIMEOUT = timedelta(seconds=30)
 DYNAMIC_TOPIC_CONFIG = 1
+TOPIC = 2
+SET, DELETE = 0, 1
 
 
 def _check(what: str, code: int, message: str | None = None) -> None:
@@ -79,4 +81,38 @@ async def delete_topic(client: KafkaClient, name: str) -> None:
     state = DeleteTopicState(name=TopicName(name), topic_id=None)
     request = DeleteTopicsRequest(topics=(state,), timeout=ADMIN_TIMEOUT)  # type: ignore[arg-type]
     answer = (await client.call(request)).responses[0]
+    _check(f"topic {name!r}", answer.error_code, answer.error_message)
+
+
+async def alter_topic(client: KafkaClient, name: str, partitions: int | None, config: dict[str, str | None]) -> None:
+    """Set settings (None puts one back to its default), then give the topic `partitions` partitions in all."""
+    if config:
+        await _alter_config(client, name, config)
+    if partitions is not None:
+        await _grow(client, name, partitions)
+
+
+async def _alter_config(client: KafkaClient, name: str, config: dict[str, str | None]) -> None:
+    from kio.schema.incremental_alter_configs.v1.request import (
+        AlterableConfig,
+        AlterConfigsResource,
+        IncrementalAlterConfigsRequest,
+    )
+
+    operations: tuple[Any, ...] = tuple(
+        AlterableConfig(name=key, config_operation=DELETE if value is None else SET, value=value)  # type: ignore[arg-type]
+        for key, value in config.items()
+    )
+    resource: Any = AlterConfigsResource(resource_type=TOPIC, resource_name=name, configs=operations)  # type: ignore[arg-type]
+    request = IncrementalAlterConfigsRequest(resources=(resource,), validate_only=False)
+    answer = (await client.call(request)).responses[0]
+    _check(f"topic {name!r}", answer.error_code, answer.error_message)
+
+
+async def _grow(client: KafkaClient, name: str, partitions: int) -> None:
+    from kio.schema.create_partitions.v3.request import CreatePartitionsRequest, CreatePartitionsTopic
+
+    topic: Any = CreatePartitionsTopic(name=name, count=partitions, assignments=None)  # type: ignore[arg-type]
+    request = CreatePartitionsRequest(topics=(topic,), timeout=ADMIN_TIMEOUT, validate_only=False)  # type: ignore[arg-type]
+    answer = (await client.call(request)).results[0]
     _check(f"topic {name!r}", answer.error_code, answer.error_message)

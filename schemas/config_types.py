@@ -94,6 +94,7 @@ class Number:
     def __call__(self, name: str, value: str) -> None:
         """Raise where the value is no number of the type, or out of bounds."""
         number = self._parse(name, value.strip())
+        value = canonical(self.kind, value)  # Kafka tells what it has read
         if self.also is not None:
             if number != self.also and not self._inside(number):
                 raise refuse(name, value, f"Value must be between {self.least} and {self.most} or equal to {self.also}")
@@ -133,7 +134,7 @@ class OneOf:
     def __call__(self, name: str, value: str) -> None:
         """Raise for any other word."""
         if value.strip() not in self.words:
-            raise refuse(name, value, f"String must be one of: {', '.join(self.words)}")
+            raise refuse(name, value.strip(), f"String must be one of: {', '.join(self.words)}")
 
 
 @dataclass(frozen=True, slots=True)

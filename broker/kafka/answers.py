@@ -8,7 +8,7 @@ from uuid import UUID
 
 from broker.kafka.call import Buffers, Call
 from broker.kafka.messages import Message, read_request, write_response
-from broker.services import Topics
+from broker.services import Topics, TopicView
 from schemas.kafka.errors import ErrorCode
 
 TOPIC_OPERATIONS = 0xDF8
@@ -41,9 +41,19 @@ def explain(error: int, message: str | None = None) -> dict[str, Any]:
     return {"error_code": error, "error_message": message or _MESSAGES.get(error)}
 
 
-async def know(topics: Topics, names: Iterable[str] = (), ids: Iterable[UUID] = ()) -> None:
-    """Read from the database whichever of these topics the agent's cache doesn't hold; one read for all of them."""
-    missing_names = [name for name in names if topics.by_name(name) is None]
-    missing_ids = [topic_id for topic_id in ids if topics.by_id(topic_id) is None]
+async def know(
+    topics: Topics, names: Iterable[str] = (), ids: Iterable[UUID] = (), *, shards: Mapping[str | UUID, int] = {}
+) -> None:
+    """Read from the database whichever of these topics the agent's cache doesn't hold; one read for all of them.
+
+    `shards`: the highest partition asked for, by name or id. A topic that has fewer in the cache is read too: another
+    agent may have given it more.
+    """
+    missing_names = [name for name in names if _lacks(topics.by_name(name), shards.get(name, -1))]
+    missing_ids = [topic_id for topic_id in ids if _lacks(topics.by_id(topic_id), shards.get(topic_id, -1))]
     if missing_names or missing_ids:
         await topics.fresh(missing_names, missing_ids)
+
+
+def _lacks(view: TopicView | None, shard: int) -> bool:
+    return view is None or shard >= view.shards

@@ -1,4 +1,4 @@
-"""`neve topic`: create, list, describe, delete, produce, consume - through the Kafka protocol, as any client would."""
+"""`neve topic`: create, list, describe, alter, delete, produce, consume - through the Kafka protocol, as any client would."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import typer
 from neve.cli.output import HTTP_OPTION, OUTPUT_OPTION, Output, fail, print_json, print_table
 
 T = TypeVar("T")
-app = typer.Typer(no_args_is_help=True, help="Topics: create, list, describe, delete, produce, consume.")
+app = typer.Typer(no_args_is_help=True, help="Topics: create, list, describe, alter, delete, produce, consume.")
 
 
 def with_client(http: str, work: Callable[[Any], Awaitable[T]]) -> T:
@@ -33,6 +33,17 @@ def with_client(http: str, work: Callable[[Any], Awaitable[T]]) -> T:
         raise typer.Exit(130) from None
 
 
+def _pairs(config: list[str]) -> dict[str, str]:
+    """NAME=VALUE of every --config."""
+    settings = {}
+    for item in config:
+        key, separator, value = item.partition("=")
+        if not separator or not key:
+            fail(f"--config wants NAME=VALUE, not {item!r}", 2)
+        settings[key] = value
+    return settings
+
+
 @app.command()
 def create(
     name: str,
@@ -41,12 +52,7 @@ def create(
     http: str = HTTP_OPTION,
 ) -> None:
     """Create a topic."""
-    settings = {}
-    for item in config:
-        key, separator, value = item.partition("=")
-        if not separator or not key:
-            fail(f"--config wants NAME=VALUE, not {item!r}", 2)
-        settings[key] = value
+    settings = _pairs(config)
 
     from neve.topic_admin import create_topic
 
@@ -82,6 +88,33 @@ def describe(name: str, output: Output = OUTPUT_OPTION, http: str = HTTP_OPTION)
     )
     if found["config"]:
         print_table(["setting", "value"], sorted(found["config"].items()))
+
+
+@app.command(short_help="Set and reset settings; add partitions.")
+def alter(
+    name: str,
+    partitions: int | None = typer.Option(
+        None, "--partitions", "-p", help="Partitions the topic has afterwards; it can only get more."
+    ),
+    config: list[str] = typer.Option([], "--config", help="Topic setting as NAME=VALUE; may be repeated."),
+    delete_config: list[str] = typer.Option(
+        [], "--delete-config", help="Name of a setting to put back to its default; may be repeated."
+    ),
+    http: str = HTTP_OPTION,
+) -> None:
+    """Set settings of a topic, put them back to their defaults, and give it more partitions."""
+    settings: dict[str, str | None] = dict.fromkeys(delete_config)
+    twice = settings.keys() & (pairs := _pairs(config)).keys()
+    if twice:
+        fail(f"{sorted(twice)[0]} stands under --config and under --delete-config; choose one", 2)
+    settings |= pairs
+    if not settings and partitions is None:
+        fail("nothing to change: give --partitions, --config or --delete-config", 2)
+
+    from neve.topic_admin import alter_topic
+
+    with_client(http, lambda client: alter_topic(client, name, partitions, settings))
+    typer.echo(f"altered topic {name}")
 
 
 @app.command()

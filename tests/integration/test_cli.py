@@ -92,6 +92,15 @@ def test_a_topic_from_creation_to_deletion(agent: AgentProcess) -> None:
     assert dead[0]["cause"]
     report = json.loads(neve("verify", "clicks", "--json", *http))
     assert report["equal"]
+    neve("topic", "alter", "clicks", "--partitions", "3", "--config", "retention.ms=5000", *http)
+    neve("topic", "alter", "clicks", "--config", "segment.ms=7", "--delete-config", "iceberg.mode", *http)
+    altered = json.loads(neve("topic", "describe", "clicks", "-o", "json", *http))
+    assert [row["partition"] for row in altered["partitions"]] == [0, 1, 2]
+    assert (altered["config"]["retention.ms"], altered["config"]["segment.ms"]) == ("5000", "7")
+    assert "iceberg.mode" not in altered["config"]
+    assert "would not be an increase" in neve("topic", "alter", "clicks", "--partitions", "1", *http, code=1)
+    assert "Not a number" in neve("topic", "alter", "clicks", "--config", "retention.ms=soon", *http, code=1)
+    assert "nothing to change" in neve("topic", "alter", "clicks", *http, code=2)
     neve("topic", "delete", "clicks", "--yes", *http)
     assert json.loads(neve("topic", "list", "-o", "json", *http)) == []
     assert len(rows_of(agent.http, "SELECT user FROM topics.clicks", 10)) == 10, "the table stays"

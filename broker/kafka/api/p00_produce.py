@@ -83,7 +83,7 @@ def produce(call: Call) -> Reply:
     views = []
     for topic in request.topics:
         view = _view(call, topic)
-        if view is None or view.compacted:
+        if view is None or view.compacted or _highest(topic) >= view.shards:
             return _look_first(call, request)
         views.append(view)
     return _append(call, request, views, {})
@@ -94,8 +94,13 @@ def _view(call: Call, topic: TopicRecords) -> TopicView | None:
     return topics.by_name(topic.name) if topic.topic_id is None else topics.by_id(topic.topic_id)
 
 
+def _highest(topic: TopicRecords) -> int:
+    """The highest partition of a topic in the request; -1 without any."""
+    return max([part.partition for part in topic.partitions], default=-1)
+
+
 async def _look_first(call: Call, request: ProduceRequest) -> Buffers | None:
-    """Find topics the agent doesn't know, look for null keys where the topic is compacted, then append.
+    """Find topics and partitions the agent doesn't know, look for null keys where the topic is compacted, then append.
 
     The connection starts nothing else meanwhile, so its batches keep their order.
     """
@@ -104,6 +109,7 @@ async def _look_first(call: Call, request: ProduceRequest) -> Buffers | None:
         services.topics,
         [topic.name for topic in request.topics if topic.topic_id is None],
         [topic.topic_id for topic in request.topics if topic.topic_id is not None],
+        shards={topic.name if topic.topic_id is None else topic.topic_id: _highest(topic) for topic in request.topics},
     )
     views = [_view(call, topic) for topic in request.topics]
     keyed = [
@@ -221,6 +227,8 @@ class _Job:
         error, offset, append_ms, log_start, _ = outcome
         if error:
             self.had_error = True
+            if error == ErrorCode.UNKNOWN_TOPIC_OR_PARTITION and self.call.version >= TOPIC_IDS_FROM:
+                error = ErrorCode.UNKNOWN_TOPIC_ID  # deleted since the agent last looked
             self.results[place] = PartitionResult(index, error, -1, -1, log_start)
         else:
             self.results[place] = PartitionResult(index, 0, offset, append_ms, log_start)

@@ -57,7 +57,7 @@ def fetch(call: Call) -> Reply:
         call.had_error = True
         return encode_fetch_response(call.version, (), error=ErrorCode.FETCH_SESSION_ID_NOT_FOUND)[0]
     views = _views(call, request.topics)
-    if None in views:
+    if any(view is None or _highest(topic) >= view.shards for topic, view in zip(request.topics, views, strict=True)):
         return _fetch_unknown(call, request)
     parts, refused = _resolve(request.topics, views, call.version)
     fetched: Sequence[FetchedPart] | None = ()
@@ -73,6 +73,11 @@ def _views(call: Call, topics: Sequence[FetchTopic]) -> list[TopicView | None]:
     if call.version >= TOPIC_IDS_FROM:
         return [known.by_id(topic.topic_id) if topic.topic_id is not None else None for topic in topics]
     return [known.by_name(topic.name) for topic in topics]
+
+
+def _highest(topic: FetchTopic) -> int:
+    """The highest partition of a topic in the request; -1 without any."""
+    return max([part.partition for part in topic.partitions], default=-1)
 
 
 def _resolve(
@@ -120,11 +125,12 @@ def _now(call: Call, request: FetchRequest, parts: list[FetchPart], refused: Ref
 
 
 async def _fetch_unknown(call: Call, request: FetchRequest) -> Buffers:
-    """Look up topics the agent doesn't know yet, then fetch."""
+    """Look up topics and partitions the agent doesn't know yet, then fetch."""
     await know(
         call.context.services.topics,
         [topic.name for topic in request.topics if topic.topic_id is None],
         [topic.topic_id for topic in request.topics if topic.topic_id is not None],
+        shards={topic.name if topic.topic_id is None else topic.topic_id: _highest(topic) for topic in request.topics},
     )
     parts, refused = _resolve(request.topics, _views(call, request.topics), call.version)
     return await _fetch_waiting(call, request, parts, refused)

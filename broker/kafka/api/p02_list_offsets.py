@@ -55,7 +55,10 @@ def list_offsets(call: Call) -> Reply:
 async def _list(call: Call, request: Message) -> Buffers:
     services = call.context.services
     topics = request["topics"]
-    await know(services.topics, [topic["name"] for topic in topics])
+    shards = {
+        topic["name"]: max((part["partition_index"] for part in topic["partitions"]), default=-1) for topic in topics
+    }
+    await know(services.topics, list(shards), shards=shards)
     asked = Counter((topic["name"], part["partition_index"]) for topic in topics for part in topic["partitions"])
     answers: list[dict[str, Any]] = []
     queries: list[tuple[int, int, int]] = []

@@ -44,7 +44,11 @@ def offset_for_leader_epoch(call: Call) -> Reply:
 
 async def _look(call: Call, request: Message) -> Buffers:
     services = call.context.services
-    await know(services.topics, [topic["topic"] for topic in request["topics"]])
+    shards = {
+        topic["topic"]: max((part["partition"] for part in topic["partitions"]), default=-1)
+        for topic in request["topics"]
+    }
+    await know(services.topics, list(shards), shards=shards)
     topics: list[dict[str, Any]] = []
     queries: list[tuple[int, int, int]] = []
     waiting: list[tuple[dict[str, Any], int]] = []
