@@ -16,6 +16,8 @@ import structlog
 from broker.cluster_identity import agree_on_cluster
 from broker.cluster_view import ClusterView
 from broker.config_cache import ConfigCache
+from broker.deletion.job import DeletionJob
+from broker.deletion.log_starts import LogStarts
 from broker.epoch_keeper import EpochKeeper
 from broker.fetch.block_cache import BlockCache, StoredObject
 from broker.fetch.extent_reads import extent_finder
@@ -46,6 +48,7 @@ from catalog.database import Database
 from catalog.epochs import EpochStore
 from catalog.extents import ExtentStore
 from catalog.holdings import HoldingsStore
+from catalog.log_starts import LogStartStore
 from catalog.producer_ids import ProducerIdBlocks
 from catalog.quotas import QuotaStore
 from catalog.topics import TopicStore
@@ -73,6 +76,8 @@ class AgentCore:
     poller: Poller
     hints: HintSender
     pruner: Pruner
+    log_starts: LogStarts
+    deletion: DeletionJob
     groups: GroupCoordinator
     quotas: QuotaKeeper
     reads: ShardReads
@@ -89,6 +94,7 @@ class AgentCore:
         await self.epochs.start()
         await self.configs.fresh()
         await self.topics.follow()
+        await self.log_starts.start()
         await self.quotas.follow()
         await self.database.listen(CHANNEL, self._hinted)
         self.supervisor.start("commit queue", self.writer.run())
@@ -99,6 +105,8 @@ class AgentCore:
         self.supervisor.start("cluster", self.cluster.run())
         self.supervisor.start("hints", self.hints.run())
         self.supervisor.start("pruner", self.pruner.run())
+        self.supervisor.start("log starts", self.log_starts.run())
+        self.supervisor.start("deletion", self.deletion.run())
         self.supervisor.start("group slots", self.groups.run_keeper())
         self.supervisor.start("group writes", self.groups.run_writes())
         self.supervisor.start("group offsets", self.groups.run_expiry())
@@ -121,6 +129,7 @@ class AgentCore:
         await self.reads.close()
         await self.hot.close()
         await self.cold.close()
+        await self.deletion.close()
         await self.epochs.close()
         await self.cluster.leave()
 
@@ -210,13 +219,18 @@ async def build_core(
         observer=observer,
     )
     cluster = ClusterView(AgentStore(database), settings, cluster_id=cluster_id, instance=instance, version=version)
+    log_starts = LogStarts(LogStartStore(database), clock, settings, on_raised=index.raise_log_start)
     configs = ConfigCache(ConfigStore(database), settings, on_brokers=lambda: topics.broker_changed())
+
+    def broker_values() -> dict[str, str]:
+        return nearest_values(broker_layers(settings, configs, cluster.self_view))
+
     topics = TopicCache(
         TopicStore(database),
         settings,
         rng,
         on_gone=lambda topic, shards: core.topic_gone(topic, shards),
-        broker_values=lambda: nearest_values(broker_layers(settings, configs, cluster.self_view)),
+        broker_values=broker_values,
     )
     groups = GroupCoordinator(database, cluster, clock, settings, instance=instance)
     quotas = QuotaKeeper(QuotaStore(database), settings)
@@ -235,6 +249,7 @@ async def build_core(
             ProducerIdBlocks(database),
             groups,
             work,
+            records=log_starts,
             configs=configs,
             quotas=quotas,
             holdings=HoldingsStore(database),
@@ -250,6 +265,16 @@ async def build_core(
         poller=Poller(index, names, reads, waiters, interval_s=interval_s, version=database.version),
         hints=HintSender(database, instance, gap_s=settings.hint_interval_ms / 1000),
         pruner=Pruner(commits, clock, settings),
+        log_starts=log_starts,
+        deletion=DeletionJob(
+            database,
+            store,
+            clock,
+            settings,
+            cluster_id=cluster_id,
+            instance=instance,
+            broker_values=broker_values,
+        ),
         groups=groups,
         quotas=quotas,
         reads=reads,

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from catalog.configs import Change
     from catalog.groups import NewOffset, StoredOffset
     from catalog.holdings import ShardProducer
+    from catalog.log_starts import Raised
     from catalog.quotas import QuotaChange, Quotas
     from schemas.config_kinds import ConfigKind
 
@@ -293,6 +294,14 @@ class Groups(Protocol):
         ...
 
 
+class RecordDeletion(Protocol):
+    """DeleteRecords."""
+
+    async def delete_records(self, wanted: Mapping[tuple[int, int], int]) -> Mapping[tuple[int, int], Raised]:
+        """(topic, shard) -> offset to delete up to, -1 for everything: (Kafka code, log start in force). Raises DatabaseError."""
+        ...
+
+
 class ClientQuotas(Protocol):
     """Client quotas: what is stored, and the account of what clients use."""
 
@@ -356,6 +365,7 @@ class Services:
     producer_ids: ProducerIds
     groups: Groups
     workers: Workers = field(default_factory=InlineWorkers)
+    records: RecordDeletion = field(kw_only=True)
     configs: Configs = field(kw_only=True)
     quotas: ClientQuotas = field(kw_only=True)
     holdings: Holdings = field(kw_only=True)

@@ -6,7 +6,8 @@ whatever the number of objects and batches. Invariants owned here:
 - an object is committed at most once; committing it again answers the stored outcome (a retry after a lost reply);
 - nothing is committed under an epoch that is lost or over age, and nothing that is condemned;
 - every commit holds its epochs' row locks to its end, so whoever takes such a lock knows that no earlier commit under
-  that epoch is still in flight: `resolve`, `condemn` and `EpochStore.retire` rely on it.
+  that epoch is still in flight: `resolve`, `DeletionStore.condemn` and `EpochStore.retire` rely on it;
+- an object's row counts the extents that lie in it (`catalog/retained.py` counts them off again).
 """
 
 from __future__ import annotations
@@ -41,7 +42,13 @@ _SHARD: Columns = (("topic", "bigint"), ("shard", "integer"))
 _PRODUCER: Columns = (*_SHARD, ("producer_id", "bigint"))
 _SHARD_STATE: Columns = (*_SHARD, ("high_watermark", "bigint"), ("append_ms", "bigint"))
 _PRODUCER_STATE: Columns = (*_PRODUCER, ("producer_epoch", "integer"), ("batches", "blob"))
-_OBJECT_ROW: Columns = (*_OBJECT, ("name", "text"), ("bytes", "bigint"), ("outcome", "blob"))
+_OBJECT_ROW: Columns = (
+    *_OBJECT,
+    ("name", "text"),
+    ("bytes", "bigint"),
+    ("outcome", "blob"),
+    ("extents_live", "integer"),
+)
 _EXTENT: Columns = (
     *_SHARD,
     ("offset_first", "bigint"),
@@ -148,30 +155,6 @@ class CommitStore:
 
         return await self._db.transact(body)
 
-    async def condemn(self, object_ids: Sequence[int]) -> list[int]:
-        """Make objects uncommittable before their bytes are deleted; returns those that are not committed, and now condemned."""
-
-        async def body(tx: Transaction) -> list[int]:
-            epochs = sorted({epoch_of(object_id) for object_id in object_ids})
-            await tx.fetch_rows(_LOCK_EPOCHS, _EPOCH, [(epoch,) for epoch in epochs])
-            rows = [(object_id,) for object_id in sorted(set(object_ids))]
-            committed = {
-                object_id
-                for (object_id,) in await tx.fetch_rows(
-                    "SELECT o.object_id FROM {rows} AS r JOIN objects AS o ON o.object_id = r.object_id", _OBJECT, rows
-                )
-            }
-            rows = [row for row in rows if row[0] not in committed]
-            await tx.execute_rows(
-                "INSERT INTO condemned (object_id, condemned_ms) SELECT r.object_id, {now_ms} FROM {rows} AS r "
-                "WHERE true ON CONFLICT (object_id) DO NOTHING",
-                _OBJECT,
-                rows,
-            )
-            return [object_id for (object_id,) in rows]
-
-        return await self._db.transact(body)
-
     async def prune_outcomes(self, older_than_ms: int) -> int:
         """Forget outcomes committed longer ago than that (at least twice the commit deadline); the rows stay."""
         return await self._db.transact(
@@ -226,8 +209,8 @@ _READ_PRODUCERS = (
     "JOIN producers AS p ON p.topic = r.topic AND p.shard = r.shard AND p.producer_id = r.producer_id"
 )
 _INSERT_OBJECTS = (
-    "INSERT INTO objects (object_id, name, bytes, committed_ms, outcome) "
-    "SELECT r.object_id, r.name, r.bytes, $1, r.outcome FROM {rows} AS r"
+    "INSERT INTO objects (object_id, name, bytes, committed_ms, outcome, extents_live) "
+    "SELECT r.object_id, r.name, r.bytes, $1, r.outcome, r.extents_live FROM {rows} AS r"
 )
 _INSERT_EXTENTS = (
     "INSERT INTO extents (topic, shard, offset_first, offset_next, object_id, byte_first, byte_length, batches, "
@@ -291,7 +274,10 @@ async def _commit_fresh(
     await tx.execute_rows(
         _INSERT_OBJECTS,
         _OBJECT_ROW,
-        [(o.object_id, o.name, o.bytes, pack_outcome(out)) for o, out in zip(fresh, done.outcomes, strict=True)],
+        [
+            (o.object_id, o.name, o.bytes, pack_outcome(out), len(extents.get(o.object_id, ())))
+            for o, out in zip(fresh, done.outcomes, strict=True)
+        ],
         now_ms,
     )
     await tx.execute_rows(_INSERT_EXTENTS, _EXTENT, done.extents)

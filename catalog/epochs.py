@@ -62,7 +62,11 @@ class EpochStore:
 
     async def retire(self, epoch: int) -> None:
         """End an epoch for ever; returns when no commit under it is in flight any more."""
-        await self._db.transact(lambda tx: tx.execute("UPDATE epochs SET retired = 1 WHERE epoch = $1", epoch))
+        await self._db.transact(
+            lambda tx: tx.execute(
+                "UPDATE epochs SET retired = 1, retired_ms = COALESCE(retired_ms, {now_ms}) WHERE epoch = $1", epoch
+            )
+        )
 
     async def retire_lapsed(self) -> list[int]:
         """Retire every epoch whose lease has run out; returns them. Only then are they dead, and their orphans too."""
@@ -72,7 +76,8 @@ class EpochStore:
                 "SELECT epoch FROM epochs WHERE retired = 0 AND lease_until_ms <= {now_ms} ORDER BY epoch {for_update}"
             )
             await tx.execute_rows(
-                "UPDATE epochs SET retired = 1 FROM {rows} AS r WHERE epochs.epoch = r.epoch AND lease_until_ms <= {now_ms}",
+                "UPDATE epochs SET retired = 1, retired_ms = {now_ms} FROM {rows} AS r "
+                "WHERE epochs.epoch = r.epoch AND lease_until_ms <= {now_ms}",
                 (("epoch", "bigint"),),
                 [(epoch,) for (epoch,) in rows],
             )

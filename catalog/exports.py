@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import astuple, dataclass, replace
 from typing import Literal
 
 from catalog.counters import take
@@ -20,6 +20,13 @@ from catalog.leases import check
 Kind = Literal["main", "dlq", "history"]
 State = Literal["pending", "committed", "abandoned"]
 _ID: Columns = (("id", "bigint"),)
+_GAP: Columns = (
+    ("topic", "bigint"),
+    ("kind", "text"),
+    ("shard", "integer"),
+    ("offset_first", "bigint"),
+    ("offset_next", "bigint"),
+)
 _FILE_COLUMNS = (
     "l.id, l.topic, l.kind, l.shard, l.offset_first, l.offset_next, l.path, l.bytes, l.row_count, l.checksum, l.facts, "
     "l.state, l.batch_id, l.lease_epoch"
@@ -53,6 +60,17 @@ class LedgerFile:
     lease_epoch: int = 0
 
 
+@dataclass(frozen=True, slots=True, order=True)
+class ExportGap:
+    """Records [offset_first, offset_next) of a shard that were deleted from the log before they were in the table."""
+
+    topic: int
+    kind: Kind
+    shard: int
+    offset_first: int
+    offset_next: int
+
+
 @dataclass(frozen=True, slots=True)
 class ExportStatus:
     """What the exporter last knew of one table. `offsets`: shard -> next offset in the table."""
@@ -81,11 +99,22 @@ class ExportStore:
         """Enter a pending file. The same file again is a no-op. Raises LeaseLost, LedgerGap."""
         return (await self.add_all([file], lease_name, lease_epoch))[0]
 
-    async def add_all(self, files: Sequence[LedgerFile], lease_name: str, lease_epoch: int) -> list[LedgerFile]:
-        """Enter pending files of one topic, all or none; those that are there already are left. Raises LeaseLost, LedgerGap."""
+    async def add_all(
+        self, files: Sequence[LedgerFile], lease_name: str, lease_epoch: int, gaps: Sequence[ExportGap] = ()
+    ) -> list[LedgerFile]:
+        """Enter pending files of one topic, all or none; those that are there already are left. `gaps` are what some of them
+        stand for without having the rows. Raises LeaseLost, LedgerGap."""
 
         async def body(tx: Transaction) -> list[LedgerFile]:
             now = await check(tx, lease_name, lease_epoch)
+            await tx.execute_rows(
+                "INSERT INTO export_gaps (topic, kind, shard, offset_first, offset_next, noticed_ms) "
+                "SELECT r.topic, r.kind, r.shard, r.offset_first, r.offset_next, $1 FROM {rows} AS r WHERE true "
+                "ON CONFLICT (topic, kind, shard, offset_first) DO UPDATE SET offset_next = excluded.offset_next",
+                _GAP,
+                [astuple(gap) for gap in sorted(gaps)],
+                now,
+            )
             return [await _enter(tx, file, lease_epoch, now) for file in files]
 
         return await self._db.transact(body)
@@ -151,6 +180,18 @@ class ExportStore:
 
         await self._db.transact(body)
 
+    async def gaps(self, topic: int | None = None) -> list[ExportGap]:
+        """What is missing in the tables of one topic, or of all, in order."""
+        where, args = ("", ()) if topic is None else ("WHERE topic = $1 ", (topic,))
+        rows = await self._db.snapshot(
+            lambda tx: tx.fetch(
+                f"SELECT topic, kind, shard, offset_first, offset_next FROM export_gaps {where}"
+                "ORDER BY topic, kind, shard, offset_first",
+                *args,
+            )
+        )
+        return [ExportGap(*row) for row in rows]
+
     async def put_status(self, status: ExportStatus) -> None:
         """Replace a table's row."""
         await self._db.transact(
@@ -177,6 +218,7 @@ class ExportStore:
             await check(tx, lease_name, lease_epoch)
             await tx.execute("UPDATE ledger SET state = 'abandoned' WHERE topic = $1 AND kind = $2", topic, kind)
             await tx.execute("DELETE FROM exports WHERE topic = $1 AND kind = $2", topic, kind)
+            await tx.execute("DELETE FROM export_gaps WHERE topic = $1 AND kind = $2", topic, kind)
 
         await self._db.transact(body)
 

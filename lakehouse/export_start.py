@@ -9,10 +9,11 @@ from lakehouse.export_world import ExportWorld
 
 async def start_offsets(world: ExportWorld, plan: TopicPlan) -> dict[int, int]:
     """Partition -> first offset wanted; absent is 0. Raises DatabaseError, ObjectStoreError, CorruptRun."""
-    if plan.start == "earliest":
-        return {}
     keys = [(plan.topic, shard) for shard in range(plan.shards)]
-    highs = {key[1]: mark.high_watermark for key, mark in (await world.extents.watermarks(keys)).items()}
+    marks = await world.extents.watermarks(keys)
+    if plan.start == "earliest":  # what was deleted before the table is begun is nobody's gap
+        return {key[1]: mark.log_start for key, mark in sorted(marks.items()) if mark.log_start}
+    highs = {key[1]: mark.high_watermark for key, mark in marks.items()}
     if isinstance(plan.start, str):
         return highs
     return {shard: await _first_from(world, plan, shard, plan.start, high) for shard, high in sorted(highs.items())}

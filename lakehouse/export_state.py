@@ -24,6 +24,7 @@ def state_of(mirrored: Iterable[Mirrored], now_ms: int) -> dict[str, Any]:
             "kind": kind,
             "freshness_seconds": max(0, now_ms - facts.valid_through_ms) / 1000,
             "offset_lag": facts.offset_lag,
+            "gap_records": facts.gap_records,
             "rows": facts.rows,
             "last_success_ms": facts.last_success_ms,
         }

@@ -11,26 +11,30 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TypeVar
 
-from catalog.exports import LedgerFile
+import structlog
+
+from catalog.exports import ExportGap, LedgerFile
 from catalog.leases import Lease
 from lakehouse.commit import TableRefused
 from lakehouse.decode import DecodeLimits
 from lakehouse.export_chunk import Chunk, ChunkRules, ChunkWriter, TableChunk, Target
 from lakehouse.export_commit import CommitRefused, Reopen, commit_waiting, is_waiting
+from lakehouse.export_gaps import gaps_in, in_words
 from lakehouse.export_plan import Backlog, PlanError, TableKind, TablePlan, TopicPlan
 from lakehouse.export_start import start_offsets
 from lakehouse.export_status import StatusBoard
 from lakehouse.export_tables import OpenTable, TableMaker
-from lakehouse.export_world import CONFIG_ISSUE, PENDING, RUNNING, ExportWorld, TableFacts
+from lakehouse.export_world import CONFIG_ISSUE, DEGRADED, PENDING, RUNNING, ExportWorld, TableFacts
 from lakehouse.latest import LatestLimits, TooManyKeys
 from lakehouse.ledger_recovery import ledger_files
-from lakehouse.log_slice import LogSlice
+from lakehouse.log_slice import LogSlice, RecordsDeleted
 from lakehouse.rows import RowBuilder
 from lakehouse.watermark import OFFSETS_START, parse_offsets
 
 __all__ = ["Reopen", "TopicExporter"]
 
 T = TypeVar("T")
+log = structlog.get_logger(__name__)
 
 
 @dataclass(slots=True)
@@ -51,6 +55,8 @@ class TopicExporter:
     _took_ms: int = 0
     """How long the last chunk took, from reading its log to its commits."""
     _exported_ms: int | None = None
+    _gaps: list[ExportGap] = field(default_factory=list)
+    """What was deleted from the log before it was in the tables."""
     _board: StatusBoard = field(init=False)
 
     def __post_init__(self) -> None:
@@ -64,6 +70,7 @@ class TopicExporter:
     async def open(self) -> None:
         """Open every table and settle the ledger. Raises CommitterFenced, CatalogDown, LeaseLost, ObjectStoreError."""
         await self._board.read()
+        self._gaps = await self.world.exports.gaps(self.plan.topic)
         main = self._board.said.get("main")
         start = {} if main is not None and main.table_uuid else await start_offsets(self.world, self.plan)
         for table in self.plan.tables:
@@ -97,7 +104,15 @@ class TopicExporter:
         self.tables[table.kind] = opened
         facts = self.facts.setdefault(table.kind, TableFacts())
         facts.valid_through_ms = opened.state.watermark.valid_through_ms
-        await self._board.say(opened, RUNNING if opened.state.snapshot_id is not None else PENDING)
+        await self._say(opened, RUNNING if opened.state.snapshot_id is not None else PENDING)
+
+    async def _say(self, opened: OpenTable, status: str) -> None:
+        """The table's status; one that lacks records stays Degraded, and says which."""
+        mine = [gap for gap in self._gaps if gap.kind == opened.kind]
+        self.facts.setdefault(opened.kind, TableFacts()).gap_records = sum(
+            gap.offset_next - gap.offset_first for gap in mine
+        )
+        await self._board.say(opened, DEGRADED if mine else status, in_words(mine))
 
     async def step(self, highs: Mapping[int, int], now_db_ms: int) -> bool:
         """Look, and export at most one chunk. `highs`: partition -> high watermark read after `now_db_ms`.
@@ -117,7 +132,11 @@ class TopicExporter:
         if not behind:
             await self._rest(now_ms, now_db_ms)
             return False
-        placed = await self.world.log.find(self.plan.topic, behind)
+        try:
+            placed = await self.world.log.find(self.plan.topic, behind)
+        except RecordsDeleted as error:
+            await self._skip(error.starts, taking)
+            return True
         settings = self.world.settings
         # Begun early enough that the commit, not its beginning, falls within the lag.
         lead_ms = min(self.plan.lag_ms // 2, 2 * settings.export_interval_ms + self._took_ms)
@@ -163,6 +182,37 @@ class TopicExporter:
             if kind in self.tables and kind not in self.refused:
                 await self._commit(kind, valid_through_ms, force=False)
 
+    async def _skip(self, starts: Mapping[int, int], taking: Sequence[OpenTable]) -> None:
+        """Records are gone that the tables haven't: note it, enter their ranges without rows, and go on behind them."""
+        chunk_id = f"{self.plan.topic_id.hex[:8]}-{self.lease.epoch}-{self.world.rng.getrandbits(64):016x}"
+        tables = [*taking, *(one for kind, one in self.tables.items() if kind == "dlq")]
+        rows: list[LedgerFile] = []
+        gaps: list[ExportGap] = []
+        for one in tables:
+            empty = ledger_files(
+                topic=self.plan.topic,
+                kind=one.kind,
+                chunk_id=chunk_id,
+                positions=one.ends,
+                ends={shard: max(start, one.ends.get(shard, 0)) for shard, start in starts.items()},
+                checksums={},
+                files=[],
+                replaced=[],
+            )
+            rows += empty
+            gaps += gaps_in(empty, one.positions)
+        entered = await self.world.exports.add_all(rows, self.lease.name, self.lease.epoch, gaps)
+        self.world.checkpoint("skipped")
+        self._gaps = await self.world.exports.gaps(self.plan.topic)
+        log.error("records were deleted before they were exported", topic=self.plan.topic_name, log_starts=starts)
+        for one in tables:
+            mine = [file for file in entered if file.kind == one.kind]
+            one.waiting += mine
+            one.ends.update({file.shard: file.offset_next for file in mine})
+        for kind in ("dlq", "history", "main"):
+            if kind in self.tables and kind not in self.refused:
+                await self._commit(kind, 0, force=True)
+
     async def _enter(self, chunk: Chunk) -> None:
         """Enter the chunk into the ledger, all its tables in one transaction."""
         rows: list[LedgerFile] = []
@@ -207,7 +257,7 @@ class TopicExporter:
         facts.rows += records
         facts.last_success_ms = opened.committed_ms
         facts.valid_through_ms = max(facts.valid_through_ms, opened.state.watermark.valid_through_ms)
-        await self._board.say(opened, RUNNING)
+        await self._say(opened, RUNNING)
 
     async def _rest(self, now_ms: int, now_db_ms: int) -> None:
         """Nothing new: after a while, ranges without rows get their commit too, so that the watermarks say what is known."""

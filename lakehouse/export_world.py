@@ -44,3 +44,5 @@ class TableFacts:
     last_success_ms: int | None = None
     valid_through_ms: int = 0
     offset_lag: int = 0
+    gap_records: int = 0
+    """Records that were deleted from the log before they were in the table."""

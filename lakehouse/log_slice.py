@@ -1,7 +1,7 @@
 """Reads the next part of a topic's log straight from the object store: the cold path, with no broker in between.
 
-Invariants owned here: a slice is contiguous per partition from the offset asked for (a gap stops that partition, never
-jumps it); its bytes are bounded; ranges of one object that lie close together cost one GET.
+Invariants owned here: a slice is contiguous per partition from the offset asked for (a gap is said, never
+jumped); its bytes are bounded; ranges of one object that lie close together cost one GET.
 """
 
 from __future__ import annotations
@@ -19,7 +19,18 @@ GAP_BYTES_MAX = 64 * 1024
 
 
 class LogGap(Exception):
-    """The log doesn't go on at the offset that is next: records are missing in front of it."""
+    """The log doesn't go on at the offset that is next, although it should."""
+
+
+class RecordsDeleted(Exception):
+    """The log of these partitions begins behind the offset that is next: retention or somebody deleted what lay between.
+
+    `starts`: partition -> log start.
+    """
+
+    def __init__(self, starts: Mapping[int, int]) -> None:
+        super().__init__(f"records were deleted in front of {dict(starts)}")
+        self.starts = dict(starts)
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +68,7 @@ class LogReader:
     async def find(self, topic: int, positions: Mapping[int, int]) -> list[PlacedExtent]:
         """Extents from these positions on, oldest objects first, up to the byte bound; at least one where there is any.
 
-        `positions` names only partitions that have records behind their position. Raises LogGap.
+        `positions` names only partitions that have records behind their position. Raises RecordsDeleted, LogGap.
         """
         if not positions:
             return []
@@ -65,15 +76,18 @@ class LogReader:
         rows = max(1, self._limits.extents_max // len(positions))
         queries = [ShardQuery(topic, shard, positions[shard], share) for shard in sorted(positions)]
         waiting: list[list[PlacedExtent]] = []
+        starts: dict[int, int] = {}
         for query, found in zip(queries, await self._extents.find_extents(queries, rows), strict=True):
             if found is None:
                 continue
-            if not found.extents and found.high_watermark > query.offset:
-                raise LogGap(
-                    f"partition {query.shard}: records from offset {query.offset} on are gone, the log begins at {found.log_start}"
-                )
-            if found.extents:
+            if found.log_start > query.offset:
+                starts[query.shard] = found.log_start
+            elif not found.extents and found.high_watermark > query.offset:
+                raise LogGap(f"partition {query.shard}: no extent holds the record at offset {query.offset}")
+            elif found.extents:
                 waiting.append(list(found.extents))
+        if starts:
+            raise RecordsDeleted(starts)
         return _oldest_first(waiting, self._limits.bytes_max)
 
     async def read(self, placed: Sequence[PlacedExtent]) -> LogSlice:

@@ -5,7 +5,7 @@ their metadata named first (main, then history, then dead letters, which are alw
 Compared per partition: rows, least and largest offset, the checksum of `schemas.row_checksum`, timestamps, headers, and in
 tables with declared columns their values, which the strict parser reads from each record; a record that fits must not be a dead
 letter, and any other one must be, unless the topic drops them. A latest table is compared with the last value per
-(partition, key) of the whole replay.
+(partition, key) of the whole replay. Rows below the log start, whose records are gone, are left out on both sides.
 """
 
 from __future__ import annotations
@@ -55,6 +55,7 @@ class Pinned:
     snapshot_id: int | None
     watermark: Mapping[int, int]
     start: Mapping[int, int]
+    """Partition -> first offset that is compared: where the table begins, or the log."""
     with_value: bool
     latest: bool
     columns: tuple[Column, ...] = ()
@@ -65,13 +66,22 @@ class Pinned:
         namespace, _, name = self.name.rpartition(".")
         return f"lake.{quoted(namespace)}.{quoted(name)} AT (VERSION => {self.snapshot_id})"
 
+    def compared(self) -> str:
+        """What is true of rows that are compared: they lie at or above `start`."""
+        below = " OR ".join(
+            f"(_kafka_partition = {partition} AND _kafka_offset < {start})"
+            for partition, start in self.start.items()
+            if start
+        )
+        return f"NOT ({below or 'false'})"
+
 
 def verify_topic(topic: str, *, http: str, read_log: ReadLog, settings: Settings | None = None) -> Report:
     """Compare. Raises VerifyError."""
-    names, drop = _table_names(http, topic)
+    names, drop, starts = _table_names(http, topic)
     try:
         pinned: dict[str, Pinned] = {
-            kind: _pin(http, names[kind]) for kind in ("main", "history", "dlq") if kind in names
+            kind: _pin(http, names[kind], starts) for kind in ("main", "history", "dlq") if kind in names
         }
         with open_lake(http, settings) as lake:
             bytes_max = (settings or Settings()).max_decompressed_message_bytes
@@ -181,21 +191,21 @@ def _unexplained(row: Compared, expected: Expected) -> Compared:
     return replace(row, difference=f"the broken batch at offset {expected.unexplained[0]} is no dead letter")
 
 
-def _tallies(lake: duckdb.DuckDBPyConnection, table: Pinned, where: str = "") -> dict[int, Tally]:
+def _tallies(lake: duckdb.DuckDBPyConnection, table: Pinned, where: str = "true") -> dict[int, Tally]:
     """partition -> what the table has at its snapshot; an offset that stands there twice counts twice."""
     if table.snapshot_id is None:
         return {}
     sql = (
         f"SELECT _kafka_partition, min(_kafka_offset), max(_kafka_offset), {sql_sum(table.with_value)}, "
         f"{SQL_MOMENTS}, {SQL_HEADERS} "
-        f"FROM {table.sql()} {where} GROUP BY _kafka_partition"
+        f"FROM {table.sql()} WHERE {table.compared()} AND {where} GROUP BY _kafka_partition"
     )
     found = {
         int(partition): Tally(int(count), int(total), int(moments), 0, int(headers), int(least), int(largest))
         for partition, least, largest, count, total, moments, headers in lake.execute(sql).fetchall()
     }
     if table.columns:
-        for partition, hashed in RowRules(table.columns).read(lake, table.sql()):
+        for partition, hashed in RowRules(table.columns).read(lake, f"{table.sql()} WHERE {table.compared()}"):
             found[partition].cells = (found[partition].cells + hashed) % MODULUS
     return found
 
@@ -214,10 +224,10 @@ def _where_dead(main: Pinned) -> str:
         f"(_kafka_partition = {partition} AND _kafka_offset < {next_})" for partition, next_ in main.watermark.items()
     )
     causes = ", ".join(f"'{cause}'" for cause in BROKEN)
-    return f"WHERE cause NOT IN ({causes}) AND ({below or 'false'})"
+    return f"cause NOT IN ({causes}) AND ({below or 'false'})"
 
 
-def _pin(http: str, name: str) -> Pinned:
+def _pin(http: str, name: str, log_starts: Mapping[int, int]) -> Pinned:
     """A table's snapshot and the watermark that belongs to it, from one reading of its metadata."""
     namespace, _, table = name.rpartition(".")
     levels = quote("\x1f".join(namespace.split(".")), safe="")
@@ -225,9 +235,10 @@ def _pin(http: str, name: str) -> Pinned:
     properties = answer["properties"]
     try:
         mark = read_watermark(properties)
-        start = parse_offsets(properties.get(OFFSETS_START, "{}"))
+        begun = parse_offsets(properties.get(OFFSETS_START, "{}"))
     except WatermarkUnreadable as error:
         raise VerifyError(f"{name}: {error}") from error
+    start = {p: max(begun.get(p, 0), log_starts.get(p, 0)) for p in sorted(begun.keys() | log_starts.keys())}
     schemas = {one["schema-id"]: one for one in answer["schemas"]}
     columns = {field["name"] for field in schemas[answer["current-schema-id"]]["fields"]}
     snapshot_id = answer.get("current-snapshot-id")
@@ -238,13 +249,14 @@ def _pin(http: str, name: str) -> Pinned:
     return Pinned(name, pinned, mark.offsets, start, "_kafka_value" in columns, latest, typed)
 
 
-def _table_names(http: str, topic: str) -> tuple[dict[str, str], bool]:
-    """kind -> table name of a topic's tables that exist; and whether the topic drops records that don't fit."""
+def _table_names(http: str, topic: str) -> tuple[dict[str, str], bool, dict[int, int]]:
+    """kind -> table name of a topic's tables that exist; whether the topic drops records that don't fit; log starts."""
     known = [one for one in _get(http, "/v1/exports") if one["topic"] == topic]
     found = {str(one["kind"]): str(one["table"]) for one in known if one["committed_ms"] is not None}
     if "main" not in found:
         raise VerifyError(f"topic {topic!r} has no table with rows yet; {_why_not(known)}")
-    return found, any(one.get("invalid") == "drop" for one in known)
+    starts = {int(partition): int(start) for partition, start in known[0].get("log_starts", {}).items()}
+    return found, any(one.get("invalid") == "drop" for one in known), starts
 
 
 def _why_not(known: Sequence[Mapping[str, Any]]) -> str:

@@ -141,6 +141,9 @@ class ExportCollector(Collector):
             "neve_export_freshness_seconds", "How far a table may be behind acknowledged records.", labels=labels
         )
         lag = GaugeMetricFamily("neve_export_offset_lag", "Offsets of a topic that its table has not.", labels=labels)
+        gaps = GaugeMetricFamily(
+            "neve_export_gap_records", "Records deleted from the log before they were in the table.", labels=labels
+        )
         rows = CounterMetricFamily("neve_export_rows", "Records exported since the exporter started.", labels=labels)
         rejected = CounterMetricFamily(
             "neve_export_rejected_rows", "Dead letters since the exporter started.", labels=["topic"]
@@ -152,12 +155,13 @@ class ExportCollector(Collector):
             values = [one["topic"], one["kind"]]
             freshness.add_metric(values, one["freshness_seconds"])
             lag.add_metric(values, one["offset_lag"])
+            gaps.add_metric(values, one["gap_records"])
             rows.add_metric(values, one["rows"])
             if one["kind"] == "dlq":
                 rejected.add_metric([one["topic"]], one["rows"])
             if one["last_success_ms"] is not None:
                 age.add_metric(values, max(0.0, time.time() - one["last_success_ms"] / 1000))
-        yield from (freshness, lag, rows, rejected, age)
+        yield from (freshness, lag, gaps, rows, rejected, age)
         up = GaugeMetricFamily("neve_export_up", "1 where the exporter's process runs.")
         up.add_metric([], 1.0 if self._supervisor.pid is not None else 0.0)
         yield up

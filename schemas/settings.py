@@ -10,7 +10,7 @@ import re
 from pathlib import Path
 from typing import Literal
 
-from pydantic import Field, field_validator
+from pydantic import Field, field_validator, model_validator
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, TomlConfigSettingsSource
 
 MIB = 1024 * 1024
@@ -166,6 +166,51 @@ class Settings(BaseSettings):
     max_decompressed_message_bytes: int = Field(128 * MIB, gt=0, description="Bound on one batch's decompressed bytes.")
     partitions_max_per_topic: int = Field(100_000, gt=0, description="Most partitions of one topic.")
 
+    # Deletion
+    log_retention_check_interval_ms: int = Field(
+        300_000, gt=0, description="How often retention looks for records that are too old or too many."
+    )
+    deletion_interval_ms: int = Field(
+        60_000, gt=0, description="How often the deletion job looks for what can go: one agent of the cluster does it."
+    )
+    deletion_lease_ms: int = Field(60_000, gt=0, description="Lease of the deletion job, renewed at a third of it.")
+    deletion_shards_max: int = Field(1_000, gt=0, description="Partitions the deletion job looks at in one query.")
+    deletion_rows_max: int = Field(2_000, gt=0, description="Most rows one transaction of the deletion job touches.")
+    deletion_steps_max: int = Field(
+        1_000, gt=0, description="Most transactions of one round of the deletion job; the next one goes on from there."
+    )
+    object_delete_delay_ms: int = Field(
+        600_000,
+        gt=0,
+        description="Objects that nothing refers to any more are deleted this long after: readers may still be at them.",
+    )
+    object_delete_max: int = Field(1_000, gt=0, description="Objects deleted with one request to the store.")
+    orphan_delay_ms: int = Field(
+        1_800_000,
+        gt=0,
+        description="What a dead agent uploaded and never committed is first looked for after this long.",
+    )
+    orphan_watch_ms: int = Field(
+        86_400_000, gt=0, description="It is looked for again until this long after, because uploads may land late."
+    )
+    orphans_max: int = Field(
+        10_000, gt=0, description="More orphans of one agent epoch than this are left alone until somebody has looked."
+    )
+    orphan_share_max: float = Field(
+        0.5,
+        gt=0,
+        le=1,
+        description="A larger share of orphans among an epoch's objects is left alone too, from a hundred orphans on.",
+    )
+    export_pin_ms: int = Field(
+        604_800_000,
+        ge=0,
+        description="Retention waits for the export of records at most until this long after their commit.",
+    )
+    export_pin_bytes: int = Field(
+        1024 * MIB, ge=0, description="Per partition, most bytes not yet exported that retention waits for."
+    )
+
     # Client quotas
     quota_window_num: int = Field(11, ge=2, description="Windows that a client's use is remembered in.")
     quota_window_size_seconds: float = Field(1, gt=0, description="Length of such a window.")
@@ -246,6 +291,17 @@ class Settings(BaseSettings):
         except re.error as error:
             raise ValueError(f"not a regular expression: {error}") from None
         return value
+
+    @model_validator(mode="after")
+    def _deletes_late_enough(self) -> Settings:
+        """Readers hold where an extent is for as long as a fetch reads, and agents learn of a new log start when they poll."""
+        held_ms = max(self.fetch_read_ms, self.topic_poll_interval_ms)
+        if self.object_delete_delay_ms < 2 * held_ms:
+            raise ValueError(
+                f"object_delete_delay_ms is {self.object_delete_delay_ms}: it must be at least twice fetch_read_ms "
+                f"({self.fetch_read_ms}) and topic_poll_interval_ms ({self.topic_poll_interval_ms})"
+            )
+        return self
 
     @classmethod
     def settings_customise_sources(

@@ -31,6 +31,7 @@ from broker.services import (
 from catalog.configs import Change
 from catalog.holdings import ShardProducer
 from catalog.inline import InlineDatabase
+from catalog.log_starts import Raised
 from catalog.quotas import QuotaChange, QuotaStore, StoredQuotas
 from catalog.sequence import BatchOutcome
 from catalog.topics import NotMoreShards, TopicExists, TopicGone
@@ -342,6 +343,21 @@ class FakeProducerIds:
         return self.last
 
 
+class FakeRecords:
+    """Log starts in a dict; what was asked, and what is answered."""
+
+    def __init__(self) -> None:
+        self.asked: list[dict[Key, int]] = []
+        self.answers: dict[Key, Raised] = {}
+        self.fail: Exception | None = None
+
+    async def delete_records(self, wanted: Mapping[Key, int]) -> Mapping[Key, Raised]:
+        self.asked.append(dict(wanted))
+        if self.fail is not None:
+            raise self.fail
+        return {key: self.answers.get(key, Raised(0, max(offset, 0))) for key, offset in wanted.items()}
+
+
 @dataclass
 class Fakes:
     """The services with their parts at hand."""
@@ -356,6 +372,7 @@ class Fakes:
         self.writer = FakeWriter(self.log)
         self.reader = FakeReader(self.log)
         self.cluster = FakeCluster(self.agents)
+        self.records = FakeRecords()
         self.groups = GroupCoordinator(
             InlineDatabase(SystemClock().now_ms), self.cluster, SystemClock(), self.settings, instance="fake"
         )
@@ -372,6 +389,7 @@ class Fakes:
             reader=self.reader,
             producer_ids=FakeProducerIds(),
             groups=self.groups,
+            records=self.records,
             quotas=self.quotas,
             holdings=self.holdings,
             configs=self.configs,

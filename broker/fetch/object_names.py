@@ -55,7 +55,8 @@ class ObjectNames:
         """Where an extent's object is; asks the database if need be. Raises NotFound, DatabaseError."""
         stored = self._names.get(extent.object_id)
         if stored is None:
-            [answer] = await self._reads.ask([Question(extent.topic, extent.shard, extent.offset_first, 1)])
+            # by its last offset: the log may begin inside the extent, and its first one be out of range
+            [answer] = await self._reads.ask([Question(extent.topic, extent.shard, extent.offset_next - 1, 1)])
             if answer is not None:
                 self.learn(answer.objects)
                 stored = answer.objects.get(extent.object_id)

@@ -50,8 +50,8 @@ class TimeReads(Protocol):
         ...
 
 
-FirstAtLeast = Callable[[memoryview, int], tuple[int, int] | None]
-"""(batch with its real base offset, timestamp) -> (offset, timestamp) of its first record at or after it."""
+FirstAtLeast = Callable[[memoryview, int, int], tuple[int, int] | None]
+"""(batch with its real base offset, timestamp, log start) -> (offset, timestamp) of its first record at or after both."""
 
 
 class OffsetFinder:
@@ -105,12 +105,12 @@ class OffsetFinder:
             header = read_header(batch)
             if header.max_timestamp < target or span.nexts[position] <= start:
                 continue
-            found = await self._in_batch(batch, header, target)
+            found = await self._in_batch(batch, header, target, start)
             if found is not None:
                 return OffsetAnswer(0, *found)
         return NOT_FOUND
 
-    async def _in_batch(self, batch: memoryview, header: BatchHeader, target: int) -> tuple[int, int] | None:
-        if header.append_time:
-            return header.base_offset, header.max_timestamp  # all records of the batch carry the append time
-        return await self._workers.run(lambda: self._first_at_least(batch, target))
+    async def _in_batch(self, batch: memoryview, header: BatchHeader, target: int, start: int) -> tuple[int, int] | None:
+        if header.append_time:  # all records of the batch carry the append time
+            return max(header.base_offset, start), header.max_timestamp
+        return await self._workers.run(lambda: self._first_at_least(batch, target, start))

@@ -257,6 +257,9 @@ class FetchReader:
             try:
                 span = await self._read(extent)
             except (NotFound, Corrupt, BadExtent, ObjectStoreError, DatabaseError) as error:
+                gone = await self._gone(part) if isinstance(error, NotFound) and not records else 0
+                if gone:
+                    return _error_part(gone)
                 log.error(
                     "extent could not be read", topic=part.topic, shard=part.shard, offset=extent.offset_first,
                     object_id=extent.object_id, error=str(error), error_type=type(error).__name__,
@@ -272,6 +275,20 @@ class FetchReader:
             if not whole:
                 break
         return FetchedPart(0, plan.high_watermark, plan.high_watermark, plan.log_start, records, length)
+
+    async def _gone(self, part: FetchPart) -> int:
+        """Why an object may rightly not be there: the topic was deleted, or its log begins behind the offset by now (this
+        agent stood still for long). From a database read begun now; 0 where neither is so."""
+        key = (part.topic, part.shard)
+        self._index.drop(key)
+        try:
+            [answer] = await self._reads.ask([Question(*key, part.offset, 0)])
+        except DatabaseError:
+            return 0
+        if answer is None:
+            return UNKNOWN_TOPIC_OR_PARTITION
+        self._index.raise_log_start(key, answer.log_start)
+        return OFFSET_OUT_OF_RANGE if part.offset < answer.log_start else 0
 
     async def read_extent(self, extent: Extent, stored: StoredObject | None) -> Span:
         """One extent, ready to serve. Raises the store's errors, BadExtent, DatabaseError."""

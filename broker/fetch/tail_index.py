@@ -2,7 +2,8 @@
 
 Pure. Owns: **an answer never spans a gap**. Each shard's extents are contiguous up to its known high watermark; a commit
 whose first offset is not the known end means that another agent committed in between, so what was known is dropped and
-the shard starts over from the new run: everything older is asked of the database. The high watermark never goes back.
+the shard starts over from the new run: everything older is asked of the database. High watermark and log start never go
+back.
 
 Bounded by `extents_max` extents in all; the oldest learned leave first, from the front of their shard.
 """
@@ -75,6 +76,8 @@ class TailIndex:
         self._floors: dict[ShardKey, int] = {}
         """The highest high watermark heard of per shard: an older snapshot that arrives late must not bring an older one
         back, and what a consumer was told from the database must not be taken back from here."""
+        self._starts: dict[ShardKey, int] = {}
+        """The highest log start heard of per shard, where it isn't 0."""
         self.extents = 0
 
     def tail(self, key: ShardKey) -> ShardTail | None:
@@ -84,6 +87,7 @@ class TailIndex:
     def commit(self, extent: Extent, log_start: int) -> bool:
         """Take a run this agent has just committed. False where it did not continue what was known (a gap)."""
         key = (extent.topic, extent.shard)
+        log_start = self.raise_log_start(key, log_start)
         tail = self._shards.get(key)
         if tail is not None and extent.offset_next <= tail.high_watermark:
             return True  # polling was faster than the reply to our own commit
@@ -95,8 +99,18 @@ class TailIndex:
             tail = self._shards[key] = ShardTail(extent.offset_first, log_start, self._floors.get(key, 0))
         self._append(tail, extent)
         self._floors[key] = tail.seen
-        tail.log_start = max(tail.log_start, log_start)
         return continues
+
+    def raise_log_start(self, key: ShardKey, log_start: int) -> int:
+        """Nothing below this is answered from here any more; returns the highest one heard of."""
+        known = self._starts.get(key, 0)
+        if log_start <= known:
+            return known
+        self._starts[key] = log_start
+        tail = self._shards.get(key)
+        if tail is not None:
+            tail.log_start = log_start
+        return log_start
 
     def learn(self, key: ShardKey, high_watermark: int, log_start: int, extents: Sequence[Extent]) -> bool:
         """Take what one database snapshot says: `extents` are contiguous. True where the known end moved.
@@ -105,6 +119,7 @@ class TailIndex:
         be served across the hole: either the tail ends at the snapshot's high watermark afterwards, or its run is
         unchanged and only its `seen` moves.
         """
+        log_start = self.raise_log_start(key, log_start)
         tail = self._shards.get(key)
         reach = extents[-1].offset_next if extents else high_watermark
         late = high_watermark < self._floors.get(key, 0)
@@ -115,7 +130,6 @@ class TailIndex:
         if reach != high_watermark or late:
             return False
         if tail is not None:
-            tail.log_start = max(tail.log_start, log_start)
             if high_watermark <= tail.high_watermark:
                 return False
             fresh = [extent for extent in extents if extent.offset_next > tail.high_watermark]
@@ -155,6 +169,7 @@ class TailIndex:
         """The shard is gone for good."""
         self.drop(key)
         self._floors.pop(key, None)
+        self._starts.pop(key, None)
 
     def _append(self, tail: ShardTail, extent: Extent) -> None:
         tail.append(extent)

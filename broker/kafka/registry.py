@@ -34,6 +34,7 @@ MODULES = (
     "p18_api_versions",
     "p19_create_topics",
     "p20_delete_topics",
+    "p21_delete_records",
     "p22_init_producer_id",
     "p23_offset_for_leader_epoch",
     "p29_describe_acls",

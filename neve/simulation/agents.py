@@ -93,6 +93,8 @@ class SimAgents:
         try:
             for topic in self._plan.topics:
                 config = {"message.timestamp.type": "LogAppendTime"} if topic.append_time else {}
+                if topic.append_time and self._plan.deletion.retention_ms is not None:
+                    config["retention.ms"] = str(self._plan.deletion.retention_ms)
                 await slot.core.services.topics.create(topic.name, topic.shards, config)
         finally:
             HOST.reset(token)

@@ -54,7 +54,9 @@ def _acked_places(history: History) -> list[tuple[Key, int, bytes]]:
 def lost_write(history: History, rng: random.Random) -> bool:
     """An acknowledged value below the last one read is taken out of every poll."""
     last = {key: max(offsets) for key, offsets in _read_offsets(history).items()}
-    places = [value for key, offset, value in _acked_places(history) if offset < last.get(key, -1)]
+    places = [
+        value for key, offset, value in _acked_places(history) if history.start(key) <= offset < last.get(key, -1)
+    ]
     if places:
         _unread(history, rng.choice(places))
     return bool(places)
@@ -64,7 +66,11 @@ def unseen(history: History, rng: random.Random) -> bool:
     """The last acknowledged value of a partition is taken out of every poll."""
     offsets = _read_offsets(history)
     acked = {value for _key, _offset, value in _acked_places(history)}
-    tails = [values[max(values)] for _key, values in sorted(offsets.items()) if values[max(values)] in acked]
+    tails = [
+        values[max(values)]
+        for key, values in sorted(offsets.items())
+        if values[max(values)] in acked and max(values) >= history.start(key)
+    ]
     if tails:
         _unread(history, rng.choice(tails))
     return bool(tails)
@@ -135,7 +141,7 @@ def reordered(history: History, rng: random.Random) -> bool:
 
 def sequence_hole(history: History, rng: random.Random) -> bool:
     """A message that was never answered stands in the middle of what its producer sent."""
-    reads = _reads(history, idempotent=True)
+    reads = [at for at in _reads(history, idempotent=True) if not history.start(history.polls[at[0]].key)]
     if not reads:
         return False
     at = rng.choice(reads)
@@ -146,7 +152,9 @@ def sequence_hole(history: History, rng: random.Random) -> bool:
 
 
 def _forked(history: History, rng: random.Random) -> Poll | None:
-    polls = [poll for poll in history.polls if len(poll.records) > 2]
+    polls = [
+        poll for poll in history.polls if len(poll.records) > 2 and poll.records[0].offset >= history.start(poll.key)
+    ]
     return rng.choice(polls)._replace(process="planted") if polls else None
 
 
@@ -168,7 +176,11 @@ def nonmonotonic_poll(history: History, rng: random.Random) -> bool:
 
 def _ack(history: History, rng: random.Random, *, zero: bool) -> Ack | None:
     read = {record.value for poll in history.polls for record in poll.records}
-    found = [ack for ack in history.acks if ack.values[0] in read and ack.offset > 0]
+    found = [
+        ack
+        for ack in history.acks
+        if ack.values[0] in read and ack.offset > 0 and not (zero and history.start(ack.key))
+    ]
     if not found:
         return None
     ack = rng.choice(found)
@@ -214,7 +226,7 @@ def beyond_watermark(history: History, rng: random.Random) -> bool:
 
 def false_out_of_range(history: History, rng: random.Random) -> bool:
     """A consumer is sent away from an offset that was known."""
-    polls = [poll for poll in history.polls if poll.floor > 0]
+    polls = [poll for poll in history.polls if poll.floor > 0 and poll.floor >= history.start(poll.key)]
     if polls:
         poll = rng.choice(polls)
         history.polls.append(
@@ -229,6 +241,33 @@ def short_listing(history: History, rng: random.Random) -> bool:
     if keys:
         key, floor = rng.choice(keys)
         history.listings.append(Listing(0.0, "planted", key, -1, 0, floor - 1, floor))
+    return bool(keys)
+
+
+def stale_log_start(history: History, rng: random.Random) -> bool:
+    """A fetch is answered with a log start from before a deletion that the same agent had answered."""
+    polls = [poll for poll in history.polls if poll.start_floor and not poll.error]
+    if polls:
+        poll = rng.choice(polls)
+        history.polls.append(poll._replace(connection="planted", records=(), log_start=poll.start_floor - 1))
+    return bool(polls)
+
+
+def deletion_undone(history: History, rng: random.Random) -> bool:
+    """A deletion is answered that the database knows nothing of."""
+    if history.deletions:
+        deletion = rng.choice(history.deletions)
+        told = history.start(deletion.key) + 1
+        history.deletions.append(deletion._replace(asked=told, log_start=told))
+    return bool(history.deletions)
+
+
+def deleted_too_much(history: History, rng: random.Random) -> bool:
+    """The log start ends up behind what anybody wanted."""
+    keys = [key for key in sorted(history.starts) if key not in history.unbounded]
+    if keys:
+        key = rng.choice(keys)
+        history.starts[key] = history.targets.get(key, 0) + 1
     return bool(keys)
 
 
@@ -283,6 +322,9 @@ PLANTS: dict[str, Plant] = {
         beyond_watermark,
         false_out_of_range,
         short_listing,
+        stale_log_start,
+        deletion_undone,
+        deleted_too_much,
         timestamps,
         corrupt_batch,
         refused_in_order,
@@ -301,5 +343,9 @@ def planted(history: History, rule: str, seed: int) -> History | None:
         copy.copy(history.polls),
         copy.copy(history.listings),
         dict(history.floors),
+        copy.copy(history.deletions),
+        dict(history.targets),
+        dict(history.unbounded),
+        dict(history.starts),
     )
     return changed if PLANTS[rule](changed, random.Random(seed)) else None

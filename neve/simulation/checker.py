@@ -2,7 +2,8 @@
 
 The definitions follow Jepsen's Kafka workload (lost write, duplicate, inconsistent offsets, poll skip, non-monotonic poll,
 unseen, aborted read) on the fact that Neve's offsets are contiguous. Added are what object-storage brokers got wrong: the
-answer with offset 0, a watermark that goes back, a false OFFSET_OUT_OF_RANGE, a short ListOffsets.
+answer with offset 0, a watermark that goes back, a false OFFSET_OUT_OF_RANGE, a short ListOffsets. Records below the log
+start that the database has at the end may be gone; what lies at or above it must be there.
 """
 
 from __future__ import annotations
@@ -42,7 +43,7 @@ class Index:
     acked: dict[bytes, tuple[Ack, int]]
     """value -> its last acknowledgement and the offset that promises."""
     offsets: dict[Key, list[int]]
-    """key -> the offsets known, sorted."""
+    """key -> the offsets known that must still be there, sorted."""
     bound: dict[Key, int]
     """key -> the greatest first offset of a value read there: readers have passed everything up to it."""
 
@@ -60,7 +61,9 @@ class Index:
             for record in poll.records:
                 index._place(poll.key, record.offset, record.value)
                 index.read.setdefault(record.value, {})[record.offset] = None
-        index.offsets = {key: sorted(at) for key, at in index.at.items()}
+        index.offsets = {
+            key: sorted(offset for offset in at if offset >= history.start(key)) for key, at in index.at.items()
+        }
         for value, read_at in index.read.items():
             message = history.messages.get(value)
             if message is not None:
@@ -80,6 +83,8 @@ class Index:
 def lost_write(index: Index) -> Iterator[str]:
     """Acknowledged at an offset that readers have passed, and nobody read it."""
     for value, (ack, offset) in index.acked.items():
+        if offset < index.history.start(ack.key):
+            continue
         index.judged["lost_write"] += 1
         if value not in index.read and offset <= index.bound.get(ack.key, -1):
             yield f"{value!r} acknowledged at {ack.key} offset {offset} by {ack.agent} was never read"
@@ -88,6 +93,8 @@ def lost_write(index: Index) -> Iterator[str]:
 def unseen(index: Index) -> Iterator[str]:
     """Acknowledged, and not read by anyone after everything was healed and read to the end."""
     for value, (ack, offset) in index.acked.items():
+        if offset < index.history.start(ack.key):
+            continue
         index.judged["unseen"] += 1
         if value not in index.read and offset > index.bound.get(ack.key, -1):
             yield f"{value!r} acknowledged at {ack.key} offset {offset} was not seen at the end"
@@ -149,18 +156,25 @@ def reordered(index: Index) -> Iterator[str]:
 
 
 def sequence_hole(index: Index) -> Iterator[str]:
-    """A later message of an idempotent producer was read, an earlier one of the same partition is missing."""
+    """A later message of an idempotent producer was read, an earlier one of the same partition is missing.
+
+    One that may lie below the log start is no hole: there must be one before it that lies at or above it.
+    """
     refused = {value: None for refusal in index.history.refusals for value in refusal.values}
     missing: dict[tuple[str, Key], Message] = {}
+    reached: dict[tuple[str, Key], int] = {}
     for message in index.history.messages.values():
         if not message.idempotent or message.value in refused:
             continue
         index.judged["sequence_hole"] += 1
         line = (message.producer, message.key)
         if message.value not in index.read:
-            missing.setdefault(line, message)
+            if reached.get(line, -1) >= index.history.start(message.key) - 1:
+                missing.setdefault(line, message)
         elif line in missing:
             yield f"{message.producer} on {message.key}: {message.value!r} is there, {missing[line].value!r} isn't"
+        else:
+            reached[line] = max(index.read[message.value])
 
 
 def poll_skip(index: Index) -> Iterator[str]:
@@ -197,7 +211,7 @@ def _delta(index: Index, key: Key, before: int, offset: int) -> int:
 def ack_offset(index: Index) -> Iterator[str]:
     """The offset in a produce answer isn't where the value was read."""
     for value, (ack, offset) in index.acked.items():
-        if value not in index.read or ack.offset == 0:
+        if value not in index.read or ack.offset == 0 or offset < index.history.start(ack.key):
             continue
         index.judged["ack_offset"] += 1
         if offset not in index.read[value]:
@@ -207,7 +221,7 @@ def ack_offset(index: Index) -> Iterator[str]:
 def zero_offset(index: Index) -> Iterator[str]:
     """The produce answer said offset 0 and the value is elsewhere: a class of its own, others' most frequent bug."""
     for value, (ack, offset) in index.acked.items():
-        if ack.offset != 0 or value not in index.read:
+        if ack.offset != 0 or value not in index.read or offset < index.history.start(ack.key):
             continue
         index.judged["zero_offset"] += 1
         if offset not in index.read[value]:
@@ -250,23 +264,61 @@ def beyond_watermark(index: Index) -> Iterator[str]:
 
 
 def false_out_of_range(index: Index) -> Iterator[str]:
-    """OFFSET_OUT_OF_RANGE for an offset that was known written before the request was sent (it would reset a consumer)."""
+    """OFFSET_OUT_OF_RANGE for an offset that was known written before the request was sent, and wasn't deleted (it would
+    reset a consumer)."""
     for poll in index.history.polls:
         index.judged["false_out_of_range"] += 1
-        if poll.error == OFFSET_OUT_OF_RANGE and 0 <= poll.asked <= poll.floor:
+        if poll.error == OFFSET_OUT_OF_RANGE and index.history.start(poll.key) <= poll.asked <= poll.floor:
             yield f"{poll.connection} on {poll.key}: offset {poll.asked} out of range, {poll.floor} was known"
 
 
 def short_listing(index: Index) -> Iterator[str]:
-    """ListOffsets latest below what was acknowledged before it was asked, or earliest above what nothing deleted."""
+    """ListOffsets latest below what was acknowledged before it was asked, or earliest below what was told before, or above
+    what was deleted by the end."""
     for listing in index.history.listings:
         if listing.error:
             continue
         index.judged["short_listing"] += 1
         if listing.which == LATEST and listing.offset < listing.floor:
             yield f"{listing.connection} on {listing.key}: latest {listing.offset}, {listing.floor} was known"
-        if listing.which == EARLIEST and listing.offset != 0:
-            yield f"{listing.connection} on {listing.key}: earliest {listing.offset}, nothing was deleted"
+        start = index.history.start(listing.key)
+        if listing.which == EARLIEST and not listing.floor <= listing.offset <= start:
+            yield (
+                f"{listing.connection} on {listing.key}: earliest {listing.offset}, {listing.floor} was known, "
+                f"{start} is the log start at the end"
+            )
+
+
+def stale_log_start(index: Index) -> Iterator[str]:
+    """An agent answers a Fetch with a log start below one that it has told before."""
+    for poll in index.history.polls:
+        if poll.error or not poll.start_floor:
+            continue
+        index.judged["stale_log_start"] += 1
+        if poll.log_start < poll.start_floor:
+            yield f"{poll.connection} on {poll.key}: log start {poll.log_start}, it had told {poll.start_floor}"
+
+
+def deletion_undone(index: Index) -> Iterator[str]:
+    """DeleteRecords was answered, and the log start is or was below what it said or was asked for."""
+    for deletion in index.history.deletions:
+        index.judged["deletion_undone"] += 1
+        start = index.history.start(deletion.key)
+        if not max(deletion.asked, deletion.floor) <= deletion.log_start <= start:
+            yield (
+                f"{deletion.agent} on {deletion.key}: up to {deletion.asked}, log start {deletion.log_start} was told, "
+                f"{deletion.floor} before, {start} at the end"
+            )
+
+
+def deleted_too_much(index: Index) -> Iterator[str]:
+    """The log start at the end is beyond everything that anybody wanted to delete."""
+    for key, start in index.history.starts.items():
+        if key in index.history.unbounded:
+            continue
+        index.judged["deleted_too_much"] += 1
+        if start > index.history.targets.get(key, 0):
+            yield f"{key}: log start {start}, nobody asked for more than {index.history.targets.get(key, 0)}"
 
 
 def timestamps(index: Index) -> Iterator[str]:
@@ -332,6 +384,9 @@ RULES: dict[str, Callable[[Index], Iterator[str]]] = {
         beyond_watermark,
         false_out_of_range,
         short_listing,
+        stale_log_start,
+        deletion_undone,
+        deleted_too_much,
         timestamps,
         corrupt_batch,
         refused_in_order,

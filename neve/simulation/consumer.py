@@ -12,6 +12,7 @@ from neve.simulation.session import CONNECTION_FAILURES, Dialer, Session
 from neve.simulation.wire import FETCH, LIST_OFFSETS, Fetched
 
 LATEST, EARLIEST = -1, -2
+OFFSET_OUT_OF_RANGE = 1
 
 
 @dataclass(frozen=True)
@@ -51,6 +52,8 @@ class Consumer:
         self._assignments += 1
         self._process = f"{self._client}.{self._assignments}"
         self._positions = dict.fromkeys(self._keys, 0)
+        self._out_of_range: dict[Key, None] = {}
+        """To go on at the earliest offset, as clients do with auto.offset.reset=earliest."""
 
     async def run(self) -> None:
         """Poll until `stopping`."""
@@ -66,12 +69,12 @@ class Consumer:
             if ends is None:
                 ends = await self._guarded(self._ends)
             else:
-                await self._guarded(self._poll)
+                await self._guarded(self._reset if self._out_of_range else self._poll)
         if self._session is not None:
             self._session.close()
 
     async def _turn(self) -> None:
-        await self._guarded(self._poll)
+        await self._guarded(self._reset if self._out_of_range else self._poll)
         if self._rng.random() < self._plan.listing_share:
             await self._guarded(self._ends)
         if self._session is not None and self._rng.random() < self._plan.move_share:
@@ -98,6 +101,7 @@ class Consumer:
         asked = list(self._positions.items())
         self._rng.shuffle(asked)
         floors = {key: self._history.floor(key) for key in self._keys}
+        starts = {key: self._history.agent_starts.get((session.agent, key), 0) for key in self._keys}
         body = codec.fetch(asked, plan.max_wait_ms, plan.max_bytes, plan.partition_max_bytes, session.topics)
         cursor = await session.call(FETCH, codec.generation.fetch, body, plan.request_timeout_s)
         error, parts = codec.fetched(cursor, session.topics)
@@ -106,13 +110,13 @@ class Consumer:
             raise ConnectionError(f"Fetch error {error}")
         failed = 0
         for key, part in parts.items():
-            failed += not self._take(session, key, part, floors[key])
+            failed += not self._take(session, key, part, floors[key], starts[key])
         if failed:
             await asyncio.sleep(self._rng.uniform(0.02, 0.2))
             if self._rng.random() < 0.3:
                 raise ConnectionError("try another agent")
 
-    def _take(self, session: Session, key: Key, part: Fetched, floor: int) -> bool:
+    def _take(self, session: Session, key: Key, part: Fetched, floor: int, start_floor: int) -> bool:
         asked = self._positions[key]
         decoded = decode(part.records, asked)
         self._history.polled(
@@ -129,29 +133,45 @@ class Consumer:
                 floor,
                 decoded.batches,
                 decoded.corrupt,
+                start_floor,
             )
         )
         if part.error:
             self._history.told("fetch", part.error)
+            if part.error == OFFSET_OUT_OF_RANGE:
+                self._out_of_range[key] = None
         elif decoded.records:
             self._positions[key] = decoded.records[-1].offset + 1
         return part.error == 0
 
+    async def _reset(self, session: Session) -> None:
+        """Go on at the earliest offset where that was out of range."""
+        earliest = await self._list(session, EARLIEST)
+        for key in list(self._out_of_range):
+            self._positions[key] = earliest[key]
+        self._out_of_range.clear()
+
     async def _ends(self, session: Session) -> dict[Key, int]:
         """Latest offsets of all partitions; asks for the earliest too."""
-        codec = session.codec
-        latest: dict[Key, int] = {}
-        for which in (EARLIEST, LATEST):
-            floors = {key: self._history.floor(key) for key in self._keys}
-            body = codec.list_offsets([(key, which) for key in self._keys], session.topics)
-            cursor = await session.call(LIST_OFFSETS, codec.generation.list_offsets, body, self._plan.request_timeout_s)
-            latest = {}
-            for key, answer in codec.listed(cursor).items():
-                self._history.listings.append(
-                    Listing(self._loop.time(), session.name, key, which, answer.error, answer.offset, floors[key])
-                )
-                if answer.error:
-                    self._history.told("list_offsets", answer.error)
-                    raise ConnectionError(f"ListOffsets error {answer.error}")
-                latest[key] = answer.offset
-        return latest
+        await self._list(session, EARLIEST)
+        return await self._list(session, LATEST)
+
+    async def _list(self, session: Session, which: int) -> dict[Key, int]:
+        codec, history = session.codec, self._history
+        floors = {
+            key: history.floor(key) if which == LATEST else history.start_floors.get(key, 0) for key in self._keys
+        }
+        body = codec.list_offsets([(key, which) for key in self._keys], session.topics)
+        cursor = await session.call(LIST_OFFSETS, codec.generation.list_offsets, body, self._plan.request_timeout_s)
+        found: dict[Key, int] = {}
+        for key, answer in codec.listed(cursor).items():
+            history.listings.append(
+                Listing(self._loop.time(), session.name, key, which, answer.error, answer.offset, floors[key])
+            )
+            if answer.error:
+                history.told("list_offsets", answer.error)
+                raise ConnectionError(f"ListOffsets error {answer.error}")
+            found[key] = answer.offset
+            if which == EARLIEST:
+                history.start_told(key, answer.offset)
+        return found

@@ -44,6 +44,17 @@ WATCHES = {
         "OLD.retired <> 0 AND NEW.retired = 0",
         "'epoch ' || NEW.epoch || ' was retired'",
     ),
+    "start_beyond_end": (
+        "AFTER UPDATE ON main.shards",
+        "NEW.log_start > NEW.high_watermark",
+        "'shard ' || NEW.topic || '/' || NEW.shard || ': ' || NEW.log_start || ' beyond ' || NEW.high_watermark",
+    ),
+    "extent_removed": (
+        "AFTER DELETE ON main.extents",
+        "EXISTS (SELECT 1 FROM main.shards s JOIN main.topics t ON t.topic = s.topic WHERE s.topic = OLD.topic"
+        " AND s.shard = OLD.shard AND t.deleted_ms IS NULL AND s.log_start < OLD.offset_next)",
+        "'shard ' || OLD.topic || '/' || OLD.shard || ' up to ' || OLD.offset_next || ' is above the log start'",
+    ),
     "extent_overlaps": (
         "AFTER INSERT ON main.extents",
         "EXISTS (SELECT 1 FROM main.extents WHERE topic = NEW.topic AND shard = NEW.shard"
@@ -91,6 +102,16 @@ class DatabaseServer:
     def write(self, body: Callable[[Transaction], Awaitable[T]]) -> T:
         """One transaction at this instant: for the nemesis."""
         return drive(self.inline.transact(body))
+
+    def note(self, kind: str, violations: list[str]) -> None:
+        """One fact was judged elsewhere, with these findings: for the checks at the end."""
+
+        async def body(tx: Transaction) -> None:
+            await tx.execute("INSERT INTO watched VALUES ($1)", kind)
+            for what in violations:
+                await tx.execute("INSERT INTO violations VALUES ($1, $2)", kind, what)
+
+        self.write(body)
 
     def run_and_roll_back(self, body: Callable[[Transaction], Awaitable[T]]) -> None:
         """Every statement runs, the COMMIT is lost."""

@@ -21,6 +21,10 @@ STORE = (
     "get_truncated",
     "get_flipped",
     "get_slow",
+    "delete_refused",
+    "delete_partial",
+    "delete_unconfirmed",
+    "list_refused",
 )
 DATABASE = ("db_refused", "db_reply_lost", "db_request_lost", "db_landed_late", "db_slow", "db_stopped")
 HOSTS = ("kill", "pause", "pause_past_lease", "sweep")

@@ -81,10 +81,13 @@ class Poll(NamedTuple):
     batches: int = 1
     corrupt: int = 0
     """Whole batches in the answer, and how many of them had a wrong CRC."""
+    start_floor: int = 0
+    """The log start that this agent had told before the request was sent."""
 
 
 class Listing(NamedTuple):
-    """One ListOffsets answer; `which` is -1 (latest) or -2 (earliest). `floor` as in Poll."""
+    """One ListOffsets answer; `which` is -1 (latest) or -2 (earliest). `floor` as in Poll; of the earliest, the highest log
+    start that anybody had been told."""
 
     time: float
     connection: str
@@ -92,6 +95,17 @@ class Listing(NamedTuple):
     which: int
     error: int
     offset: int
+    floor: int
+
+
+class Deletion(NamedTuple):
+    """One DeleteRecords answer without an error. `floor` is the highest log start anybody had been told before."""
+
+    time: float
+    agent: str
+    key: Key
+    asked: int
+    log_start: int
     floor: int
 
 
@@ -108,6 +122,15 @@ class History:
     polls: list[Poll] = field(default_factory=list)
     listings: list[Listing] = field(default_factory=list)
     floors: dict[Key, int] = field(default_factory=dict)
+    deletions: list[Deletion] = field(default_factory=list)
+    targets: dict[Key, int] = field(default_factory=dict)
+    """The highest offset that anybody wanted to delete up to, whether or not it was answered."""
+    unbounded: dict[Key, None] = field(default_factory=dict)
+    """Keys whose log start may go up to the end: all was to be deleted, or retention deletes."""
+    starts: dict[Key, int] = field(default_factory=dict)
+    """The log starts at the end of the run, as the database has them: records below may be gone, all others must not."""
+    start_floors: dict[Key, int] = field(default_factory=dict)
+    agent_starts: dict[tuple[str, Key], int] = field(default_factory=dict)
     given_up: int = 0
     """Messages whose producer stopped asking: nobody knows whether they are written."""
     errors: dict[str, int] = field(default_factory=dict)
@@ -129,6 +152,28 @@ class History:
         self.polls.append(poll)
         if poll.records:
             self._raise_floor(poll.key, poll.records[-1].offset + 1)
+
+    def wants_deleted(self, key: Key, offset: int) -> None:
+        """Somebody is about to ask for records to be deleted up to this offset; -1 is all."""
+        if offset < 0:
+            self.unbounded[key] = None
+        else:
+            self.targets[key] = max(self.targets.get(key, 0), offset)
+
+    def deleted(self, deletion: Deletion) -> None:
+        """A DeleteRecords answer came."""
+        self.deletions.append(deletion)
+        self.start_told(deletion.key, deletion.log_start)
+        at = (deletion.agent, deletion.key)
+        self.agent_starts[at] = max(self.agent_starts.get(at, 0), deletion.log_start)
+
+    def start_told(self, key: Key, log_start: int) -> None:
+        """Somebody was told a log start, from a database read."""
+        self.start_floors[key] = max(self.start_floors.get(key, 0), log_start)
+
+    def start(self, key: Key) -> int:
+        """The log start at the end of the run."""
+        return self.starts.get(key, 0)
 
     def told(self, api: str, error: int) -> None:
         """A client was told an error."""

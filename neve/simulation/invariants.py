@@ -16,10 +16,19 @@ from broker.objects.port import NotFound
 from catalog.sqlite_statements import drive
 from neve.simulation.checker import Finding
 from neve.simulation.database import WATCHES, DatabaseServer
+from neve.simulation.deletions import DELETIONS
 from neve.simulation.history import History
 
 _HEAD = Struct(">qiibIhi")
-INVARIANTS = ("extents_contiguous", "bytes_exist", "extents_end_at_watermark", "acks_below_watermark", *WATCHES)
+INVARIANTS = (
+    "extents_contiguous",
+    "extents_counted",
+    "bytes_exist",
+    "extents_end_at_watermark",
+    "acks_below_watermark",
+    *WATCHES,
+    *DELETIONS,
+)
 
 
 def violations(server: DatabaseServer, store: MemoryStore, history: History) -> tuple[list[Finding], dict[str, int]]:
@@ -41,6 +50,7 @@ def _walk(
         judged[str(watch)] += int(str(count))
     yield from _shards(server, history, judged)
     yield from _bytes(server, store, judged)
+    yield from _counts(server, judged)
 
 
 def _shards(server: DatabaseServer, history: History, judged: dict[str, int]) -> Iterator[tuple[str, str]]:
@@ -54,14 +64,16 @@ def _shards(server: DatabaseServer, history: History, judged: dict[str, int]) ->
             topic,
             shard,
         )
-        spans = [(0, start), *rows]
-        for (_first, before), (after, _next) in pairwise(spans):
+        for (_first, before), (after, _next) in pairwise(rows):
             judged["extents_contiguous"] += 1
             if before != after:
                 yield "extents_contiguous", f"shard {topic}/{shard}: extents end at {before} and go on at {after}"
+        if rows and int(str(rows[0][0])) > int(str(start)):
+            yield "extents_contiguous", f"shard {topic}/{shard}: extents begin at {rows[0][0]}, log start {start}"
         judged["extents_end_at_watermark"] += 1
-        if spans[-1][1] != watermark:
-            yield "extents_end_at_watermark", f"shard {topic}/{shard}: end {spans[-1][1]}, high watermark {watermark}"
+        end = rows[-1][1] if rows else start
+        if end != watermark:
+            yield "extents_end_at_watermark", f"shard {topic}/{shard}: end {end}, high watermark {watermark}"
         key = (names[topic], int(str(shard)))
         judged["acks_below_watermark"] += 1
         if ends.get(key, 0) > int(str(watermark)):
@@ -86,6 +98,16 @@ def _bytes(server: DatabaseServer, store: MemoryStore, judged: dict[str, int]) -
         found = _count(body[int(str(byte_first)) : int(str(byte_first)) + int(str(byte_length))])
         if found != (batches, offsets):
             yield "bytes_exist", f"{place}: (batches, offsets) are {found}, committed were {(batches, offsets)}"
+
+
+def _counts(server: DatabaseServer, judged: dict[str, int]) -> Iterator[tuple[str, str]]:
+    rows = server.read(
+        "SELECT o.name, o.extents_live, (SELECT COUNT(*) FROM extents e WHERE e.object_id = o.object_id) FROM objects o"
+    )
+    for name, live, there in rows:
+        judged["extents_counted"] += 1
+        if live != there:
+            yield "extents_counted", f"object {name}: {live} extents are counted, {there} are there"
 
 
 def _count(data: bytes) -> tuple[int, int] | str:

@@ -13,7 +13,7 @@ from collections.abc import Callable
 from typing import Protocol
 
 from broker.objects.memory import MemoryStore
-from catalog.commits import CommitStore
+from catalog.deletions import DeletionStore, StoredObject
 from catalog.epochs import EpochStore
 from catalog.sqlite_statements import drive
 from neve.simulation.database import DatabaseServer
@@ -180,15 +180,17 @@ class Nemesis:
         drive(EpochStore(self._server.inline).retire_lapsed())
         [(cluster_id,)] = self._server.read("SELECT cluster_id FROM cluster")
         for (epoch,) in self._server.read("SELECT epoch FROM epochs WHERE retired <> 0 ORDER BY epoch"):
-            keys = drive(self._list(f"{cluster_id}/segments/{epoch}/"))
-            names = {int(str(epoch)) << 32 | int(key.rsplit("/", 1)[1].split("-")[0]): key for key in keys}
-            if names:
-                commits = CommitStore(self._server.inline, epoch_age_max_ms=1)
-                condemned = drive(commits.condemn(list(names)))
-                drive(self._store.delete([names[object_id] for object_id in condemned]))
+            found = drive(self._list(f"{cluster_id}/segments/{epoch}/", int(str(epoch))))
+            if found:
+                condemned = drive(DeletionStore(self._server.inline).condemn(found))
+                drive(self._store.delete([one.name for one in condemned]))
 
-    async def _list(self, prefix: str) -> list[str]:
-        return [info.key async for page in self._store.list(prefix) for info in page]
+    async def _list(self, prefix: str, epoch: int) -> list[StoredObject]:
+        return [
+            StoredObject(epoch << 32 | int(info.key.rsplit("/", 1)[1].split("-")[0]), info.key, info.bytes)
+            async for page in self._store.list(prefix)
+            for info in page
+        ]
 
     def _later(self, seconds: float, callback: Callable[..., None], *args: object) -> None:
         self._loop.call_later(seconds, callback, *args, context=self._loop.world)

@@ -13,6 +13,7 @@ from typing import Any
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
 from neve.simulation.consumer import ConsumerPlan
+from neve.simulation.deletions import DeletionPlan
 from neve.simulation.faults import DATABASE, KINDS, NETWORK, STORE
 from neve.simulation.producer import ProducerPlan
 from schemas.settings import MIB, Settings
@@ -55,6 +56,8 @@ class Profile:
     stray_share: float | None = None
     crashes: int = 0
     """Kills at exact steps, in place of kills by time."""
+    deleting_share: float = 0.4
+    """Share of seeds in which records and topics are deleted."""
 
 
 PROFILES = {
@@ -95,6 +98,28 @@ PROFILES = {
             settings=(("poll_interval_ms", 2000),),
             stray_share=0.9,
         ),
+        Profile(
+            "deletion",
+            "records and topics are deleted, and their objects, while agents are killed and stand still",
+            kinds=(
+                "kill",
+                "pause",
+                "pause_past_lease",
+                "sweep",
+                "db_reply_lost",
+                "db_landed_late",
+                "db_request_lost",
+                "db_slow",
+                "put_landed_late",
+                "put_landed_unknown",
+                "delete_refused",
+                "delete_partial",
+                "delete_unconfirmed",
+                "list_refused",
+            ),
+            always=("kill", "delete_partial"),
+            deleting_share=1.0,
+        ),
     )
 }
 
@@ -128,6 +153,7 @@ class Plan:
     settings: Settings
     skews_ms: tuple[int, ...]
     topics: tuple[TopicPlan, ...]
+    deletion: DeletionPlan
     clients: tuple[ClientPlan, ...]
     fault_kinds: tuple[str, ...]
     fault_gap_s: tuple[float, float]
@@ -157,6 +183,7 @@ def draw(seed: int, profile: Profile) -> Plan:
         settings=_settings(rng, profile),
         skews_ms=tuple(rng.choice((0, 0, -40, 700, -8000, 60_000)) for _agent in range(agents)),
         topics=_topics(rng),
+        deletion=_deletion(stream(seed, profile.name, "deletion plan"), profile),
         clients=tuple(_client(rng, profile, first=at == 0) for at in range(CLIENTS)),
         fault_kinds=kinds,
         fault_gap_s=rng.choice(((0.1, 0.5), (0.2, 1.0), (0.5, 2.0))),
@@ -181,6 +208,18 @@ def _kinds(rng: random.Random, profile: Profile) -> tuple[str, ...]:
 def _topics(rng: random.Random) -> tuple[TopicPlan, ...]:
     plans = [TopicPlan("orders", rng.randint(1, 3), False), TopicPlan("events", rng.randint(1, 2), True)]
     return tuple(plans[: rng.choice((1, 2, 2))] if rng.random() < 0.8 else plans[1:])
+
+
+def _deletion(rng: random.Random, profile: Profile) -> DeletionPlan:
+    if rng.random() >= profile.deleting_share:
+        return DeletionPlan(None, 0.0, 0.0, 0, None)
+    return DeletionPlan(
+        records_gap_s=rng.choice(((0.2, 1.0), (0.5, 3.0), (2.0, 6.0))),
+        share_max=rng.choice((0.3, 0.6, 1.0)),
+        all_share=rng.choice((0.0, 0.0, 0.1)),
+        topics=rng.choice((0, 1, 3)),
+        retention_ms=rng.choice((None, None, None, 4000, 15_000)),
+    )
 
 
 def _client(rng: random.Random, profile: Profile, *, first: bool) -> ClientPlan:
@@ -238,5 +277,17 @@ def _settings(rng: random.Random, profile: Profile) -> Settings:
         "lost_sequences_max": 10_000,
         "readahead_bytes": rng.choice((1, 1, 2000, 4 * MIB)),
         "drain_ms": 5000,
+        "roles": "broker",
+        "fetch_read_ms": 1000,
+        "log_retention_check_interval_ms": rng.choice((1000, 3000)),
+        "deletion_interval_ms": rng.choice((500, 2000)),
+        "deletion_lease_ms": rng.choice((1500, 5000)),
+        "deletion_shards_max": rng.choice((1, 2, 1000)),
+        "deletion_rows_max": rng.choice((1, 3, 2000)),
+        "deletion_steps_max": rng.choice((2, 1000)),
+        "object_delete_delay_ms": rng.choice((2000, 5000)),
+        "object_delete_max": rng.choice((1, 3, 1000)),
+        "orphan_delay_ms": rng.choice((500, 4000)),
+        "orphan_watch_ms": rng.choice((60_000, 86_400_000)),
     }
     return SimulatedSettings(**(values | dict(profile.settings)))

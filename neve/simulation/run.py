@@ -56,7 +56,7 @@ def run_seed(seed: int, profile: str, *, keep_trace: list[str] | None = None, lo
     `keep_trace` receives the callbacks and `log` what agents logged from warning on, for looking into a finding.
     """
     plan = draw(seed, PROFILES[profile])
-    loop = SimLoop(0, fifo_share=plan.fifo_share, seconds_max=600.0, keep_trace=keep_trace is not None)
+    loop = SimLoop(0, fifo_share=plan.fifo_share, seconds_max=1000.0, keep_trace=keep_trace is not None)
     loop.rng = stream(seed, profile, "loop")
     findings: list[Finding] = []
     with quiet(log, loop.time), without_collector():
@@ -71,6 +71,7 @@ def run_seed(seed: int, profile: str, *, keep_trace: list[str] | None = None, lo
             findings.append(Finding("crash", "".join(traceback.format_exception(error))[-4000:]))
         scenario.world.closed = True
         trace, steps, seconds = loop.digest(), loop.steps, loop.time()
+        scenario.take_log_starts()
         if keep_trace is not None:
             keep_trace += loop.trace or []
         findings += scenario.findings + [Finding("loop_error", _describe(each)) for each in loop.errors[:5]]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Coroutine
+from collections.abc import Coroutine, Sequence
 from typing import Any
 
 from broker.objects.memory import MemoryStore
@@ -15,6 +15,7 @@ from neve.simulation.checker import Finding
 from neve.simulation.clock import SimClock
 from neve.simulation.consumer import Consumer
 from neve.simulation.database import DatabaseServer
+from neve.simulation.deletions import GARBAGE_LEFT, DeletionWatch, PassingTopics, RecordDeleter
 from neve.simulation.faults import Faults
 from neve.simulation.history import History, Key
 from neve.simulation.hosts import HOST, Host
@@ -31,6 +32,8 @@ STORM_S = 40.0
 """Faults end after this long, whatever was reached."""
 PROGRESS_S = 200.0
 """Everything must be done this long after healing."""
+SETTLED_S = 400.0
+"""What nothing refers to must be gone this long after the final reads: dead epochs are listed at growing intervals."""
 CLIENT_TIMEOUT_S = 3.0
 
 
@@ -63,6 +66,10 @@ class Scenario:
         self.history.append_time = {
             (topic.name, shard): topic.append_time for topic in plan.topics for shard in range(topic.shards)
         }
+        if plan.deletion.retention_ms is not None:
+            self.history.unbounded = {key: None for key, stamped in self.history.append_time.items() if stamped}
+        self.watch = DeletionWatch(self.server, self.store, plan.settings.object_delete_delay_ms)
+        self.world.on_delete = self.watch.on_delete
 
     def _stream(self, name: str) -> random.Random:
         return stream(self.plan.seed, self.plan.profile.name, name)
@@ -80,10 +87,14 @@ class Scenario:
         for step in self.plan.crash_steps:
             self.loop.at_step[step] = nemesis.crash
         writing = [self._on(host, self._produce(at, host)) for at, host in self._hosts("producer")]
+        deleter = self._deleter()
+        deleting = [self._on(Host("deleter"), deleter.run()), self._on(Host("passing"), self._pass_topics())]
         striking = self.loop.create_task(nemesis.run(lambda: all(task.done() for task in writing)), name="nemesis")
         await self._wait(writing, STORM_S)
         nemesis.heal()
+        deleter.stopping = True
         await self._finish(writing, "producers")
+        await self._finish(deleting, "deleters")
         await striking
         for consumer in consumers:
             consumer.stopping = True
@@ -93,7 +104,33 @@ class Scenario:
             for (_at, host), consumer in zip(self._hosts("reader"), consumers, strict=True)
         ]
         await self._finish(ends, "final reads")
+        if self.plan.deletion.records_gap_s is not None:
+            await self._settle()
         self.findings += self.agents.findings()
+
+    def _deleter(self) -> RecordDeleter:
+        host = Host("deleter")
+        rng = self._stream(host.name)
+        return RecordDeleter(self.plan.deletion, self._dialer(0, host), self.history, self.keys, rng)
+
+    async def _pass_topics(self) -> None:
+        passing = PassingTopics(self.server, self._stream("passing"))
+        for at in range(self.plan.deletion.topics):
+            name = f"passing-{at}"
+            await passing.one(self._dialer(0, Host("passing"), [name]), name)
+
+    async def _settle(self) -> None:
+        """Wait until everything is gone that can be: a disk must not fill up."""
+        until_s = self.loop.time() + SETTLED_S
+        while (left := self.watch.garbage()) and self.loop.time() < until_s:  # noqa: ASYNC110  agents clean up by themselves
+            await asyncio.sleep(2.0)
+        self.server.note(GARBAGE_LEFT, [f"{what} is there {SETTLED_S:.0f} s after the end" for what in left[:3]])
+
+    def take_log_starts(self) -> None:
+        """What the history is judged by: the log starts as they ended up."""
+        rows = self.server.read("SELECT t.name, s.shard, s.log_start FROM shards s JOIN topics t ON t.topic = s.topic")
+        found = {(str(name), int(str(shard))): int(str(start)) for name, shard, start in rows}
+        self.history.starts = {key: found.get(key, 0) for key in self.keys}
 
     def _nemesis(self) -> Nemesis:
         plan = self.plan
@@ -122,7 +159,7 @@ class Scenario:
         finally:
             HOST.reset(token)
 
-    def _dialer(self, at: int, host: Host) -> Dialer:
+    def _dialer(self, at: int, host: Host, topics: Sequence[str] | None = None) -> Dialer:
         client = self.plan.clients[at]
         return Dialer(
             self.loop,
@@ -131,7 +168,7 @@ class Scenario:
             host.name,
             Codec(FLEXIBLE if client.flexible else CLASSIC),
             self.agents.addresses(),
-            [topic.name for topic in self.plan.topics],
+            [topic.name for topic in self.plan.topics] if topics is None else topics,
             stray_share=client.stray_share,
             timeout_s=CLIENT_TIMEOUT_S,
         )

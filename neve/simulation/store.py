@@ -2,7 +2,8 @@
 
 A request travels, takes effect at the store, and its answer travels back; the effect belongs to no host, so a PUT of an
 agent that was killed or gave up can still land. Faults: refused (503), stored or not stored with the answer lost, landed
-late, landed torn, slow, a truncated and a bit-flipped GET.
+late, landed torn, slow, a truncated and a bit-flipped GET, a DELETE that is refused, done in part or not confirmed, a LIST
+that is refused.
 """
 
 from __future__ import annotations
@@ -33,6 +34,8 @@ class World:
         self.closed = False
         self.after_effect: Callable[[Host], None] = lambda _host: None
         """Called when a write of a host took effect and its answer hasn't left: the nemesis' best moment."""
+        self.on_delete: Callable[[Sequence[str]], None] = lambda _keys: None
+        """Called before objects are deleted, for the watch over deletions."""
 
     def ask(self, effect: Callable[[], T], there_s: float, back_s: float, *, write: bool = False) -> asyncio.Future[T]:
         """A future of `effect`'s result: it runs after `there_s`, whatever becomes of the caller; answered after `back_s`."""
@@ -163,11 +166,27 @@ class SimStore:
     async def delete(self, keys: Sequence[str]) -> list[str]:
         """See the port."""
         there, back = self._world.uniform(self._latency_s), self._world.uniform(self._latency_s)
-        return await self._world.ask(lambda: drive(self._shared.delete(list(keys))), there, back)
+        if self._world.faults.take("delete_refused"):
+            await asyncio.sleep(there)
+            raise Unavailable("simulated 503 SlowDown")
+        some = list(keys)
+        if self._world.faults.take("delete_partial"):
+            some = [key for key in keys if self._world.rng.random() < 0.5]
+
+        def effect() -> list[str]:
+            self._world.on_delete(some)
+            return drive(self._shared.delete(some))
+
+        gone = await self._world.ask(effect, there, back, write=True)
+        if self._world.faults.take("delete_unconfirmed"):
+            return [key for key in gone if self._world.rng.random() < 0.5]
+        return gone
 
     async def list(self, prefix: str) -> AsyncIterator[list[ObjectInfo]]:
         """See the port: pages as they are at the moment they are asked for."""
         await asyncio.sleep(self._world.uniform(self._latency_s))
+        if self._world.faults.take("list_refused"):
+            raise Unavailable("simulated 503 SlowDown")
         async for page in self._shared.list(prefix):
             yield page
             await asyncio.sleep(self._world.uniform(self._latency_s))

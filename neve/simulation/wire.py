@@ -13,7 +13,7 @@ from uuid import UUID
 
 from neve.simulation.history import Key
 
-PRODUCE, FETCH, LIST_OFFSETS, METADATA, API_VERSIONS, INIT_PRODUCER_ID = 0, 1, 2, 3, 18, 22
+PRODUCE, FETCH, LIST_OFFSETS, METADATA, API_VERSIONS, DELETE_RECORDS, INIT_PRODUCER_ID = 0, 1, 2, 3, 18, 21, 22
 _I16, _I32, _I64 = Struct(">h"), Struct(">i"), Struct(">q")
 CLIENT_ID = b"sim"
 T = TypeVar("T")
@@ -29,10 +29,11 @@ class Generation(NamedTuple):
     list_offsets: int
     metadata: int
     init_producer_id: int
+    delete_records: int
 
 
-CLASSIC = Generation("classic", False, 8, 11, 5, 8, 1)
-FLEXIBLE = Generation("flexible", True, 13, 17, 8, 12, 4)
+CLASSIC = Generation("classic", False, 8, 11, 5, 8, 1, 1)
+FLEXIBLE = Generation("flexible", True, 13, 17, 8, 12, 4, 2)
 
 
 class Produced(NamedTuple):
@@ -285,6 +286,32 @@ class Codec:
                 cursor.i32()
                 cursor.tags()
                 out[name, partition] = Listed(error, offset)
+            cursor.tags()
+        cursor.tags()
+        cursor.end()
+        return out
+
+    def delete_records(self, wanted: Sequence[tuple[Key, int]]) -> bytes:
+        """A DeleteRecords body: the offset up to which each partition loses its records."""
+        grouped = _by_topic(wanted)
+        out = [self._count(len(grouped))]
+        for name, parts in grouped:
+            out += [self._string(name), self._count(len(parts))]
+            out += [pack(">iq", partition, offset) + self._tags for partition, offset in parts]
+            out.append(self._tags)
+        out += [_I32.pack(10_000), self._tags]
+        return b"".join(out)
+
+    def deleted(self, cursor: Cursor) -> dict[Key, Listed]:
+        """The answer to DeleteRecords: errors and log starts."""
+        cursor.i32()
+        out: dict[Key, Listed] = {}
+        for _topic in range(cursor.count()):
+            name = cursor.string()
+            for _partition in range(cursor.count()):
+                partition, log_start = cursor.i32(), cursor.i64()
+                out[name, partition] = Listed(cursor.i16(), log_start)
+                cursor.tags()
             cursor.tags()
         cursor.tags()
         cursor.end()

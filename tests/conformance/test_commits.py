@@ -10,6 +10,7 @@ import pytest
 
 from catalog.commits import CommitStore, Committed, ObjectOutcome, Refused
 from catalog.database import Database
+from catalog.deletions import DeletionStore, StoredObject
 from catalog.epochs import EpochStore
 from catalog.extents import ExtentStore, ShardQuery, Watermarks
 from catalog.outcomes import unpack_producer_batches
@@ -141,8 +142,10 @@ async def test_condemned_objects_are_refused_and_what_follows_waits(world: World
     agent = world.agent
     committed, condemned, following = (agent.obj(world.batch(1)) for _ in range(3))
     await agent.commits.commit([committed])
-    assert await agent.commits.condemn([committed.object_id, condemned.object_id]) == [condemned.object_id]
-    assert await agent.commits.condemn([condemned.object_id]) == [condemned.object_id]
+    deletions = DeletionStore(agent.db)
+    one, other = (StoredObject(facts.object_id, facts.name, facts.bytes) for facts in (committed, condemned))
+    assert await deletions.condemn([one, other]) == [other]
+    assert await deletions.condemn([other]) == [], "once is enough"
     before = agent.obj(world.batch(5))
     done = await agent.commits.commit([before, condemned, following, committed])
     assert offsets(done[0]) == [1]

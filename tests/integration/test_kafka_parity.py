@@ -20,6 +20,7 @@ from tests.parity import (  # noqa: F401  (importing registers the cases)
     cases_admin,
     cases_alter_configs,
     cases_configs,
+    cases_delete_records,
     cases_fetch,
     cases_group_offsets,
     cases_groups,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import pyarrow as pa
@@ -35,16 +35,20 @@ class Verified:
     """A rig whose topics can be verified."""
 
     rig: Rig
+    starts: dict[int, int] = field(default_factory=dict)
 
     async def verify(self, topic: TopicRow) -> Report:
         statuses = await ExportStore(self.rig.database).statuses()
         names = {row.topic: row for row in await TopicStore(self.rig.database).all()}
+        keys = [(topic.topic, shard) for shard in range(topic.shards)]
+        marks = await ExtentStore(self.rig.database).watermarks(keys)
+        self.starts = {shard: mark.log_start for (_, shard), mark in marks.items()}
         log = await self.log(topic)
         return await asyncio.to_thread(self.blocking, topic.name, statuses, names, log)
 
     async def log(self, topic: TopicRow) -> list[tuple[int, bytes]]:
         """The topic's batches as a consumer gets them, with real offsets."""
-        queries = [ShardQuery(topic.topic, shard, 0) for shard in range(topic.shards)]
+        queries = [ShardQuery(topic.topic, shard, self.starts[shard]) for shard in range(topic.shards)]
         found: list[tuple[int, bytes]] = []
         for shard in await ExtentStore(self.rig.database).find_extents(queries, 10_000):
             assert shard is not None
@@ -71,6 +75,7 @@ class Verified:
                         "kind": one.kind,
                         "table": one.table_name,
                         "committed_ms": one.committed_ms,
+                        "log_starts": {str(shard): start for shard, start in self.starts.items() if start},
                     }
                     for one in statuses
                 ]

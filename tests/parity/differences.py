@@ -176,6 +176,19 @@ DIFFERENCES: list[Difference] = [
     Difference(
         F, "fetch_of_a_partition_twice", "*", SOMETHING, SOMETHING, "A partition that stands twice", "each is what was asked for",
     ),
+    # ListOffsets
+    *(
+        Difference(
+            ApiKey.LIST_OFFSETS, "list_offsets_behind_a_deletion", where, SOMETHING, neve,
+            "at and above the log start", "a client can't read what Kafka names there",
+        )
+        for where, neve in (
+            ("from 30: the largest*.timestamp", -1),
+            ("from 30: the largest*.offset", -1),
+            ("from 30: the largest*.leader_epoch", -1),
+            ("stamped: -3*.offset", 4),
+        )
+    ),
     # Metadata
     *(
         Difference(

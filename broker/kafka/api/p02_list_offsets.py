@@ -8,6 +8,7 @@ request arrived, so that no client is ever told less than was acknowledged to it
 Deviations:
 - The isolation level makes no difference: there are no transactions, so the last stable offset is the next offset.
 - The leader epoch is always 0: partitions have no leaders.
+- The largest timestamp is looked for at and above the log start; Kafka may name a record that is deleted already.
 """
 
 from __future__ import annotations

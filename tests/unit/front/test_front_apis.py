@@ -58,6 +58,7 @@ async def test_api_versions_tells_what_is_registered(client: Client, version: in
         (18, 0, 4),
         (19, 2, 7),
         (20, 1, 6),
+        (21, 0, 2),
         (22, 0, 5),
         (23, 2, 4),
         (29, 1, 3),
