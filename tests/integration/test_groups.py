@@ -3,39 +3,24 @@
 from __future__ import annotations
 
 import asyncio
-import struct
 import subprocess
 import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import NamedTuple
 
 import pytest
 from confluent_kafka import Consumer, ConsumerGroupTopicPartitions, Producer, TopicPartition
-from confluent_kafka.admin import AdminClient, NewTopic  # type: ignore[attr-defined]
+from confluent_kafka.admin import AdminClient
 
 from tests.agents import AgentProcess, agent_on_folder, started
 from tests.conftest import found
 from tests.counterparts import kafka_jars, kcat_binary
-from tests.front_fakes import Client, make
+from tests.integration.groups import PARTITIONS, SETTINGS, TIMEOUT_S, fill, settled
 
-PARTITIONS = 4
 RECORDS = 2_000
 GROUP_COMMAND = "org.apache.kafka.tools.consumer.group.ConsumerGroupCommand"
 CONSOLE = "org.apache.kafka.tools.consumer.ConsoleConsumer"
-SETTINGS = {"NEVE_FSYNC": "never", "NEVE_GROUP_INITIAL_REBALANCE_DELAY_MS": "200"}
-TIMEOUT_S = 30
-
-
-def fill(bootstrap: str, topic: str, values: list[str]) -> None:
-    """Create a topic and spread values over its partitions."""
-    admin = AdminClient({"bootstrap.servers": bootstrap, "log_level": 0})
-    admin.create_topics([NewTopic(topic, PARTITIONS)])[topic].result(TIMEOUT_S)
-    producer = Producer({"bootstrap.servers": bootstrap, "enable.idempotence": True, "log_level": 0})
-    for number, value in enumerate(values):
-        producer.produce(topic, value.encode(), partition=number % PARTITIONS)
-    assert producer.flush(TIMEOUT_S) == 0
 
 
 @pytest.fixture(scope="module")
@@ -204,62 +189,6 @@ def produce(producer: Producer, sent: list[str], name: str) -> None:
     assert producer.flush(TIMEOUT_S) == 0
 
 
-class Seen(NamedTuple):
-    """What one agent says of the group."""
-
-    agent: AgentProcess
-    state: str
-    owned: list[int]
-    members: int
-
-
-def look(agents: list[AgentProcess]) -> Seen | None:
-    """The group as its coordinator describes it, asked over a connection of our own (librdkafka's admin client aborts
-    the process when a coordinator dies while it is asked)."""
-
-    async def ask(agent: AgentProcess) -> Seen | None:
-        host, _, port = agent.kafka.rpartition(":")
-        try:
-            client = await Client.connect((host, int(port)))
-        except OSError:
-            return None
-        try:
-            [group] = (await client.call(make(15, 5, groups=["killed"], include_authorized_operations=False))).groups
-        except (OSError, asyncio.IncompleteReadError):
-            return None
-        finally:
-            await client.close()
-        if group.error_code or group.group_state == "Dead":
-            return None
-        owned = [shard for member in group.members for shard in partitions_of(member.member_assignment)]
-        return Seen(agent, group.group_state, sorted(owned), len(group.members))
-
-    for agent in agents:
-        if (seen := asyncio.run(ask(agent))) is not None:
-            return seen
-    return None
-
-
-def partitions_of(assignment: bytes) -> list[int]:
-    """Partitions of the one topic in a consumer's assignment: version, count of topics, name, partitions."""
-    if len(assignment) < 8 or not int.from_bytes(assignment[2:6], "big"):
-        return []
-    at = 8 + int.from_bytes(assignment[6:8], "big")
-    count = int.from_bytes(assignment[at : at + 4], "big")
-    return list(struct.unpack_from(f">{count}i", assignment, at + 4))
-
-
-def settled(agents: list[AgentProcess], members: int) -> Seen:
-    """Wait until the group is stable with every partition owned once."""
-    deadline = time.monotonic() + TIMEOUT_S
-    while True:
-        seen = look(agents)
-        if seen is not None and seen[1:] == ("Stable", list(range(PARTITIONS)), members):
-            return seen
-        assert time.monotonic() < deadline, f"not settled: {seen and seen[1:]}"
-        time.sleep(0.3)
-
-
 @pytest.mark.timeout(200)
 @pytest.mark.parametrize("strategy", ["range", "cooperative-sticky"])
 def test_no_record_is_lost_when_coordinators_are_killed(tmp_path: Path, strategy: str) -> None:
@@ -272,16 +201,16 @@ def test_no_record_is_lost_when_coordinators_are_killed(tmp_path: Path, strategy
             member.start()
         producer = Producer({"bootstrap.servers": bootstrap, "enable.idempotence": True, "log_level": 0})
         sent = ["first"]
-        holder = settled(agents, len(members)).agent
+        holder = settled(agents, "killed", len(members)).agent
         for round_ in range(2):
             produce(producer, sent, f"before-{round_}")
             holder.kill()
             produce(producer, sent, f"after-{round_}")
             began = time.monotonic()
-            settled([agent for agent in agents if agent is not holder], len(members))
+            settled([agent for agent in agents if agent is not holder], "killed", len(members))
             assert time.monotonic() - began < 20, "the next coordinator resumes within seconds"
             holder.start()
-            holder = settled(agents, len(members)).agent
+            holder = settled(agents, "killed", len(members)).agent
         deadline = time.monotonic() + TIMEOUT_S
         missing = set(sent)
         while missing and time.monotonic() < deadline:
