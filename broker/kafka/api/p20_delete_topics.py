@@ -7,7 +7,7 @@ together with an id in one entry, or neither, likewise. With `delete_topic_enabl
 Deviations:
 - The timeout is not looked at: the deletion is one metadata transaction, and the answer comes behind it.
 - Where Kafka sends its usual message for a code, none is sent: clients have their own.
-- Bytes and rows of a deleted topic stay where they are until they are reclaimed.
+- What a deleted topic leaves behind is removed by the deletion job; what wasn't exported by then is not exported any more.
 """
 
 from __future__ import annotations
