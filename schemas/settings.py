@@ -159,6 +159,11 @@ class Settings(BaseSettings):
     requests_in_flight_max: int = Field(
         1000, gt=0, description="Pipelined requests per connection before reading stops."
     )
+    request_elements_max: int = Field(
+        100_000,
+        gt=0,
+        description="Array elements in one request, of all its arrays together; more close the connection.",
+    )
     receive_pool_bytes_max: int = Field(64 * MIB, ge=0, description="Receive buffers kept for use again, per process.")
     response_buffer_bytes_max: int = Field(
         16 * MIB, gt=0, description="Unsent bytes per connection before reading stops."

@@ -20,7 +20,8 @@ OPERATIONS_NOT_ASKED = -(1 << 31)
 
 def request_of(call: Call) -> Message:
     """The decoded request. Raises WireError, which closes the connection."""
-    return read_request(call.api.key, call.version, call.frame, call.body_at)
+    elements_max = call.context.services.settings.request_elements_max
+    return read_request(call.api.key, call.version, call.frame, call.body_at, elements_max=elements_max)
 
 
 def response(call: Call, values: Mapping[str, Any], *, had_error: bool = False) -> Buffers:

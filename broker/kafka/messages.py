@@ -30,7 +30,7 @@ from schemas.kafka.wire import STRING_BYTES_MAX, ZERO_UUID, Buffer, WireError, r
 Message = dict[str, Any]
 
 ELEMENTS_MAX = 100_000
-"""Most array elements in one request, tagged fields included: each costs objects and loop time."""
+"""Most array elements in one request, tagged fields included, unless told otherwise: each costs objects and loop time."""
 
 
 class Cursor:
@@ -64,7 +64,7 @@ class Cursor:
         if wire_count > self.end - self.at:
             raise WireError(f"{wire_count} elements announced where {self.end - self.at} bytes remain")
         if wire_count > self.elements_left:
-            raise WireError(f"more array elements than the {ELEMENTS_MAX} one request may have")
+            raise WireError("more array elements than one request may have (request_elements_max)")
         self.elements_left -= wire_count
         return wire_count
 
@@ -362,9 +362,11 @@ def response_codec(api_key: int, version: int) -> Codec:
     return _entity(load_response_schema(api_key, version))
 
 
-def read_request(api_key: int, version: int, frame: Buffer, at: int = 0) -> Message:
+def read_request(
+    api_key: int, version: int, frame: Buffer, at: int = 0, *, elements_max: int = ELEMENTS_MAX
+) -> Message:
     """The request whose body begins at `at`. Bytes behind the last field are ignored, as Kafka does. Raises WireError."""
-    message: Message = request_codec(api_key, version).read(Cursor(frame, at, len(frame), ELEMENTS_MAX))
+    message: Message = request_codec(api_key, version).read(Cursor(frame, at, len(frame), elements_max))
     return message
 
 

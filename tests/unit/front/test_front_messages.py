@@ -107,6 +107,8 @@ def test_the_number_of_elements_is_bounded() -> None:
         read_request(20, 1, body)
     fewer = ELEMENTS_MAX.to_bytes(4, "big") + names[3:] + b"\0\0\0\0"
     assert len(read_request(20, 1, fewer)["topic_names"]) == ELEMENTS_MAX
+    with pytest.raises(WireError, match="request_elements_max"):
+        read_request(20, 1, fewer, elements_max=ELEMENTS_MAX - 1)
 
 
 def test_tagged_fields_are_passed_over_and_must_ascend() -> None:
