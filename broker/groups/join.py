@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from broker.groups.group import Group, Member
-from broker.groups.rebalance import rebalance_or_try
+from broker.groups.rebalance import rebalance_or_try, try_complete
 from broker.groups.replace import Replaced, replace_static
 from broker.groups.requests import Join, JoinReply, Now, Token
 from broker.groups.states import Kind, Rule, State
@@ -16,6 +16,9 @@ def join(group: Group, request: Join, token: Token, now: Now) -> Replaced | None
     error, named = _refusal(group, request)
     if error:
         group.reply(token, JoinReply(error, named))
+        if error == ErrorCode.GROUP_MAX_SIZE_REACHED:
+            group.remove(request.member_id, error)
+            try_complete(group, now)  # the others wait for it no more
         return None
     if request.member_id:
         if request.member_id in group.pending:
@@ -44,7 +47,6 @@ def _refusal(group: Group, request: Join) -> tuple[ErrorCode, str]:
     if group.state is State.DEAD:
         return ErrorCode.COORDINATOR_NOT_AVAILABLE, member_id
     if not _has_room(group, member_id):
-        group.remove(member_id, ErrorCode.GROUP_MAX_SIZE_REACHED)
         return ErrorCode.GROUP_MAX_SIZE_REACHED, ""
     if not group.supports(request.protocol_type, request.protocols):
         return ErrorCode.INCONSISTENT_GROUP_PROTOCOL, member_id

@@ -202,6 +202,22 @@ async def test_a_zombie_coordinator_writes_nothing(world: World) -> None:
     assert [offset.offset for offset in (await other.offsets(GROUP))[1]] == [9]
 
 
+async def test_while_a_slot_is_loaded_members_are_asked_to_wait(world: World) -> None:
+    agent = await world.start()
+    await world.holder(agent)
+    member = await settle(agent)
+    slot = agent._slots[slot_of(GROUP)]
+    groups, slot.groups = slot.groups, None
+    assert await agent.ask(GROUP, Heartbeat(member.member_id, 1)) == ErrorCode.NONE
+    assert await agent.ask(GROUP, Sync(member.member_id, 1)) == SyncReply(ErrorCode.REBALANCE_IN_PROGRESS)
+    assert await agent.commit(GROUP, Commit(member.member_id, 1), []) == ErrorCode.COORDINATOR_LOAD_IN_PROGRESS
+    assert agent.describe(GROUP)[0] == agent.listed()[0] == ErrorCode.COORDINATOR_LOAD_IN_PROGRESS
+    assert (await agent.offsets(GROUP))[0] == ErrorCode.COORDINATOR_LOAD_IN_PROGRESS
+    assert await agent.delete(GROUP) == ErrorCode.COORDINATOR_LOAD_IN_PROGRESS
+    slot.groups = groups
+    assert await agent.ask(GROUP, Sync(member.member_id, 1)) == SyncReply(0, "consumer", "range", b"all")
+
+
 async def test_whoever_waits_is_answered_when_the_slot_goes(world: World) -> None:
     agent = await world.start(group_initial_rebalance_delay_ms=60_000)
     await world.holder(agent)
