@@ -106,6 +106,15 @@ def nearest_values(layers: Layers) -> dict[str, str]:
     return {name: value for _, layer in reversed(layers) for name, value in layer.items()}
 
 
+def value_in_force(name: str, settings: Settings, configs: Configs, broker: BrokerView) -> str | None:
+    """What a config that comes from a setting is right now: as changed while the agent runs, else as it was started with."""
+    for kind_name in (str(broker.broker_id), ""):
+        value = configs.of(ConfigKind.BROKER, kind_name).get(name)
+        if value is not None:
+            return canonical(BROKER_CONFIGS[name].type, value)
+    return _told(name, settings).value
+
+
 def describe_broker(settings: Settings, layers: Layers, broker: BrokerView, cluster_id: str) -> list[ConfigEntry]:
     """Every config of a broker, by name."""
     defaults = {name: default for name in _SETTINGS if (default := _told(name, settings).default) is not None}

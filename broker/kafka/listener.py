@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import socket
 
+from broker.kafka.broker_configs import value_in_force
 from broker.kafka.connection import Connection
 from broker.kafka.context import Context
 from broker.kafka.registry import served_apis
@@ -97,14 +98,14 @@ class Listener:
 
     def admit(self, connection: Connection, address: str) -> str | None:
         """None where the connection may stay, else the reason for closing it."""
-        settings = self._services.settings
+        most, most_per_ip = self._bound("max.connections"), self._bound("max.connections.per.ip")
         refusal = None
         if self._draining:
             refusal = "the agent is shutting down"
-        elif len(self._connections) >= settings.max_connections:
-            refusal = f"max_connections ({settings.max_connections}) are open; raise it or close some"
-        elif self._per_address.get(address, 0) >= settings.max_connections_per_ip:
-            refusal = f"max_connections_per_ip ({settings.max_connections_per_ip}) are open from this address"
+        elif len(self._connections) >= most:
+            refusal = f"max_connections ({most}) are open; raise it or close some"
+        elif self._per_address.get(address, 0) >= most_per_ip:
+            refusal = f"max_connections_per_ip ({most_per_ip}) are open from this address"
         if refusal is not None:
             self.statistics.connections_refused += 1
             return refusal
@@ -114,6 +115,13 @@ class Listener:
         self.statistics.connections_accepted += 1
         self.statistics.connections_open = len(self._connections)
         return None
+
+    def _bound(self, name: str) -> int:
+        """A bound of connections, which can be changed while the agent runs; before it has registered, as it was started."""
+        services = self._services
+        if not services.cluster.brokers():
+            return int(getattr(services.settings, name.replace(".", "_")))
+        return int(value_in_force(name, services.settings, services.configs, services.cluster.self_view) or 0)
 
     def closed(self, connection: Connection, address: str) -> None:
         """A connection has gone."""

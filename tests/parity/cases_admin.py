@@ -149,15 +149,15 @@ def _epochs(broker: Broker, version: int, *asked: tuple[str, int, int, int]) -> 
 
 @case
 def offset_for_leader_epoch(broker: Broker) -> Observations:
-    broker.create("epochs", 2)
-    produce(broker, "epochs", batch(3))
+    broker.create("leader-epochs", 2)
+    produce(broker, "leader-epochs", batch(3))
     for version in (2, 3, 4):
         for epoch in (0, 1, 7, -1, -2, 2**31 - 1):
-            yield f"v{version} epoch {epoch}", _epochs(broker, version, ("epochs", 0, -1, epoch))
-            yield f"v{version} epoch {epoch}, empty", _epochs(broker, version, ("epochs", 1, -1, epoch))
+            yield f"v{version} epoch {epoch}", _epochs(broker, version, ("leader-epochs", 0, -1, epoch))
+            yield f"v{version} epoch {epoch}, empty", _epochs(broker, version, ("leader-epochs", 1, -1, epoch))
         for current in (0, 1, -2, 2**31 - 1):
-            yield f"v{version} current {current}", _epochs(broker, version, ("epochs", 0, current, 0))
-        yield f"v{version} unknown", _epochs(broker, version, ("never-there", 0, -1, 0), ("epochs", 5, -1, 0))
+            yield f"v{version} current {current}", _epochs(broker, version, ("leader-epochs", 0, current, 0))
+        yield f"v{version} unknown", _epochs(broker, version, ("never-there", 0, -1, 0), ("leader-epochs", 5, -1, 0))
         yield f"v{version} nothing", _epochs(broker, version)
 
 

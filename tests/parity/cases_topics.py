@@ -125,7 +125,7 @@ def create_with_names(broker: Broker) -> Observations:
     broker.create("like.this")
     yield "a name alike, checked", _create(broker, LATEST, {"name": "like_this"}, validate_only=True)
     yield "a name alike", _create(broker, LATEST, {"name": "like_this"})
-    yield "internal", _create(broker, LATEST, {"name": "__consumer_offsets"}, validate_only=True)
+    yield "internal", _create(broker, LATEST, {"name": "__transaction_state"}, validate_only=True)
 
 
 @case

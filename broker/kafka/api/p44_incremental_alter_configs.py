@@ -1,7 +1,8 @@
 """IncrementalAlterConfigs (key 44), versions 0–1: set, delete, append to and subtract from single configs.
 
 Each resource changes wholly or not at all, in one transaction, so that changes by two clients at once lose nothing.
-Changes of topics and of their defaults take effect on every agent within `topic_poll_interval_ms`.
+Changes of topics, of their defaults and of the bounds of connections take effect on every agent within
+`topic_poll_interval_ms`.
 
 Deviations:
 - An operation that there isn't is INVALID_REQUEST; Kafka says UNKNOWN_SERVER_ERROR except for brokers.

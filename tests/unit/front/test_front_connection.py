@@ -11,6 +11,7 @@ import pytest
 
 from broker.kafka.listener import Listener
 from catalog.database import Unreachable
+from schemas.config_kinds import ConfigKind
 from schemas.kafka.receive_pool import is_free
 from tests.front_fakes import Client, Fakes, batch, make, request_bytes, response_of, running, settings, until
 
@@ -299,6 +300,26 @@ async def test_connections_are_limited_in_all_and_by_address() -> None:
             assert await correlation_id(again) == 1
             for client in (*clients[1:], again):
                 await client.close()
+
+
+async def test_the_bound_of_connections_can_be_changed_while_the_agent_runs() -> None:
+    fakes = Fakes(settings())
+    async with running(fakes) as (listener, address):
+        client = await Client.connect(address)
+        client.writer.write(api_versions(1))
+        assert await correlation_id(client) == 1
+        for resource, bound in (("", "1"), ("1", "2")):
+            fakes.configs.stored[ConfigKind.BROKER, resource] = {"max.connections": bound}
+            if bound == "1":
+                refused = await Client.connect(address)
+                assert await refused.closed()
+                await refused.close()
+        second = await Client.connect(address)
+        second.writer.write(api_versions(1))
+        assert await correlation_id(second) == 1
+        assert listener.statistics.connections_refused == 1
+        for one in (client, second):
+            await one.close()
 
 
 async def test_idle_connections_are_closed_and_busy_ones_are_not() -> None:
