@@ -14,10 +14,10 @@ from __future__ import annotations
 import asyncio
 from collections import OrderedDict
 from collections.abc import Callable, Mapping
-from typing import NamedTuple
+from typing import NamedTuple, TypeGuard
 
 from broker.fetch.spans import BadExtent, Span, make_span
-from broker.objects.port import Corrupt, ObjectStore
+from broker.objects.port import Buffer, Corrupt, ObjectStore
 from catalog.sequence import Extent
 from schemas.segment import PREFIX_BYTES, SegmentError, head_bytes, parse_segment
 
@@ -39,7 +39,7 @@ class Block:
 
     __slots__ = ("bytes", "checked", "data", "first", "spans")
 
-    def __init__(self, data: bytearray, first: int, *, checked: bool) -> None:
+    def __init__(self, data: bytearray | memoryview, first: int, *, checked: bool) -> None:
         self.data = memoryview(data)
         self.bytes = len(data)
         self.first = first
@@ -180,7 +180,7 @@ class BlockCache:
             raise Corrupt(f"{stored.name} ends at byte {end}, it should have {stored.bytes}")
         if first == 0:
             _check_head(object_id, stored.name, data, stored.bytes or end)
-        block = Block(data if isinstance(data, bytearray) else bytearray(data), first, checked=False)
+        block = Block(data if _writable(data) else bytearray(data), first, checked=False)
         self._add(key, block)
         return block
 
@@ -223,7 +223,11 @@ class BlockCache:
         return span
 
 
-def _check_head(object_id: int, name: str, data: bytes | bytearray, object_bytes: int | None) -> None:
+def _writable(data: Buffer) -> TypeGuard[bytearray | memoryview]:
+    return isinstance(data, bytearray) or (isinstance(data, memoryview) and not data.readonly)
+
+
+def _check_head(object_id: int, name: str, data: Buffer, object_bytes: int | None) -> None:
     """The object's own header, where the first block holds it all, must be whole and name the object asked for."""
     try:
         if len(data) < head_bytes(data[:PREFIX_BYTES], object_bytes):

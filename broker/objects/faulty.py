@@ -91,7 +91,7 @@ class FaultyStore:
         """See the port: never here."""
         return False
 
-    async def get(self, key: str, start: int = 0, length: int | None = None) -> bytes | bytearray:
+    async def get(self, key: str, start: int = 0, length: int | None = None) -> Buffer:
         """See the port."""
         await self._before(f"reading {key}")
         body = await self._inner.get(key, start, length)

@@ -103,7 +103,7 @@ class InstrumentedStore:
         metrics.bytes["put"].inc(sum(map(len, parts)))
         return True
 
-    async def get(self, key: str, start: int = 0, length: int | None = None) -> bytes | bytearray:
+    async def get(self, key: str, start: int = 0, length: int | None = None) -> Buffer:
         """See the port."""
         body = await self._observed("get", self._inner.get(key, start, length))
         self._metrics.bytes["get"].inc(len(body))

@@ -75,7 +75,7 @@ class LocalStore:
         self._files.put(check_key(key), parts, True)
         return True
 
-    async def get(self, key: str, start: int = 0, length: int | None = None) -> bytes | bytearray:
+    async def get(self, key: str, start: int = 0, length: int | None = None) -> Buffer:
         """See the port."""
         if start < 0 or (length is not None and length < 0):
             raise ValueError(f"no such range: start {start}, length {length}")

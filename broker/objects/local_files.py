@@ -12,6 +12,7 @@ import os
 import secrets
 import stat
 from collections.abc import Iterator, Sequence
+from io import BytesIO
 from pathlib import Path
 
 from broker.objects.local_apart import set_apart
@@ -152,7 +153,7 @@ class LocalFiles:
             self._flushed.clear()
         self._flushed[folder] = None
 
-    def get(self, key: str, start: int, length: int | None) -> bytearray:
+    def get(self, key: str, start: int, length: int | None) -> memoryview:
         """The bytes of a range, cut at the end."""
         path = self._base + path_of(key)
         try:
@@ -289,17 +290,21 @@ def _write_all(fd: int, parts: Sequence[Buffer]) -> None:
         written = os.writev(fd, parts)
 
 
-def _read_all(fd: int, start: int, wanted: int, path: str) -> bytearray:
-    """Read to where the bytes stay and may be patched: a copy of `bytes` would be made by whoever holds up everybody."""
-    body = bytearray(wanted)
-    view, at = memoryview(body), 0
-    os.lseek(fd, start, os.SEEK_SET)  # preadv is missing on older macOS
+def _read_all(fd: int, start: int, wanted: int, path: str) -> memoryview:
+    """Read to where the bytes stay and may be patched: a copy of `bytes` would be made by whoever holds up everybody.
+
+    A new bytearray would be filled with zeros first. The bytes of `os.pread` are not, and a BytesIO that alone holds them
+    lends them out to be written to, without a copy.
+    """
+    body = BytesIO(os.pread(fd, wanted, start))
+    at = body.getbuffer().nbytes
+    body.seek(at)
     while at < wanted:  # one call reads at most 2 GiB
-        count = os.readv(fd, [view[at:]])
-        if not count:
+        more = os.pread(fd, wanted - at, start + at)
+        if not more:
             raise Corrupt(f"{path} ended at {start + at} while it was read, {start + wanted} was expected")
-        at += count
-    return body
+        at += body.write(more)
+    return body.getbuffer()
 
 
 def _fsync_folder(folder: str) -> None:

@@ -73,7 +73,7 @@ class ObjectStore(Protocol):
         """
         ...
 
-    async def get(self, key: str, start: int = 0, length: int | None = None) -> bytes | bytearray:
+    async def get(self, key: str, start: int = 0, length: int | None = None) -> Buffer:
         """Bytes `[start, start+length)` (to the end when None). NotFound; Corrupt when fewer bytes come back than exist.
 
         A range that reaches past the object's end is cut at the end. The bytes are the caller's own, to write into if

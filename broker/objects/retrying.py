@@ -143,7 +143,7 @@ class RetryingStore:
         except ObjectStoreError:
             return False
 
-    async def get(self, key: str, start: int = 0, length: int | None = None) -> bytes | bytearray:
+    async def get(self, key: str, start: int = 0, length: int | None = None) -> Buffer:
         """See the port. Corrupt only when every attempt came back short."""
         return await self._read("get", lambda: self._inner.get(key, start, length), f"reading {key}")
 

@@ -139,7 +139,7 @@ class SimStore:
         """See the port: never here."""
         return False
 
-    async def get(self, key: str, start: int = 0, length: int | None = None) -> bytes | bytearray:
+    async def get(self, key: str, start: int = 0, length: int | None = None) -> Buffer:
         """See the port."""
         take = self._world.faults.take
         there, back = self._delay("get_slow"), self._world.uniform(self._latency_s)
