@@ -1,4 +1,4 @@
-"""Pages of the documentation that are made from the program: Kafka APIs, settings, topic configs.
+"""Pages of the documentation that are made from the program: Kafka APIs, consumer groups, settings, topic configs.
 
 `make reference` writes them; a test holds the files against the program, so they can't drift.
 """
@@ -8,6 +8,8 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
+from broker.groups.slots import SLOTS
+from broker.groups.states import drawing, rules_table
 from broker.kafka.registry import api_rows
 from schemas.settings import Settings
 from schemas.topic_config import TOPIC_CONFIGS
@@ -32,6 +34,32 @@ def kafka_apis() -> str:
             lines += ["", f"## {row.name}: where it deviates from Kafka", ""]
             lines += [f"- {deviation}" for deviation in row.deviations]
     return "\n".join(lines) + "\n"
+
+
+def consumer_groups() -> str:
+    """docs/consumer-groups.md."""
+    return f"""# Consumer groups
+
+Made from `broker/groups/states.py` by `make reference`.
+
+Classic groups (eager and cooperative, dynamic and static members) behave as Apache Kafka's do; where they don't, [kafka-apis.md](kafka-apis.md)
+says so. A group is coordinated by the agent that holds its slot, one of {SLOTS}. Slots are leased: when their agent dies, another one
+takes them (`group_slot_lease_ms`) and goes on from the metadata database, with the members and assignments of the last stable
+generation; what was being agreed on is agreed on anew. Every write of a coordinator names its slot's epoch, so that one that
+was replaced can't change anything. Offsets and assignments are in the database before anybody is told of them.
+
+## States
+
+```mermaid
+{drawing()}
+```
+
+## What requests do
+
+Once the member is known to be who it says it is, and its generation is the group's:
+
+{rules_table()}
+"""
 
 
 def settings() -> str:
@@ -67,7 +95,12 @@ def topic_configs() -> str:
     return "\n".join(lines) + "\n"
 
 
-PAGES = {"kafka-apis.md": kafka_apis, "settings.md": settings, "topic-configs.md": topic_configs}
+PAGES = {
+    "kafka-apis.md": kafka_apis,
+    "consumer-groups.md": consumer_groups,
+    "settings.md": settings,
+    "topic-configs.md": topic_configs,
+}
 
 
 def main() -> None:
