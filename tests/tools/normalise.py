@@ -37,8 +37,15 @@ _RULES: list[tuple[re.Pattern[str], _Replace]] = [
     # numbers of this JVM's clients and of their requests: how often they ask depends on time
     (re.compile(r"\badminclient-\d+\b"), "adminclient-NUMBER"),
     (re.compile(r"(\bcorrelation id )\d+\b"), r"\1NUMBER"),
-    (re.compile(r"(\btries=)\d+\b"), r"\1NUMBER"),
-    (re.compile(r"\bafter \d+ attempt\(s\)"), "after NUMBER attempt(s)"),
+    # at which point of its retries a client that asks in vain runs out of time
+    (
+        re.compile(
+            r"\bCall\(callName=(\w+\(api=\w+\)), deadlineMs=\w+, tries=\d+, nextAllowedTryMs=[\w-]+\) "
+            r"timed out at \w+ after \d+ attempt\(s\)"
+        ),
+        r"\1 in vain",
+    ),
+    (re.compile(r"\bTimed out waiting for a node assignment\. Call: (\w+\(api=\w+\))"), r"\1 in vain"),
     # the producer performance tool: how many were sent stays
     (
         re.compile(

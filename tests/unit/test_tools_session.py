@@ -47,6 +47,14 @@ STEP = Step("describe", "topics", "--describe")
             "TIME, TIME, 0.4774, RATE, 5200, RATE, MS, MS, RATE, RATE",
         ),
         ("0\t8.925412", "NUMBER\tMS"),
+        (
+            "x.TimeoutException: Call(callName=a(api=B), deadlineMs=1795455717310, tries=9, nextAllowedTryMs=1795455717310) timed out at 1795455717310 after 9 attempt(s). More",
+            "x.TimeoutException: a(api=B) in vain. More",
+        ),
+        (
+            "x.TimeoutException: Timed out waiting for a node assignment. Call: a(api=B)",
+            "x.TimeoutException: a(api=B) in vain",
+        ),
         ("Avg latency: 4.1377 ms", "Avg latency: MS"),
         ("readers         plain           0          8               8               0", None),
     ],
