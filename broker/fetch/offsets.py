@@ -110,7 +110,9 @@ class OffsetFinder:
                 return OffsetAnswer(0, *found)
         return NOT_FOUND
 
-    async def _in_batch(self, batch: memoryview, header: BatchHeader, target: int, start: int) -> tuple[int, int] | None:
+    async def _in_batch(
+        self, batch: memoryview, header: BatchHeader, target: int, start: int
+    ) -> tuple[int, int] | None:
         if header.append_time:  # all records of the batch carry the append time
             return max(header.base_offset, start), header.max_timestamp
         return await self._workers.run(lambda: self._first_at_least(batch, target, start))
