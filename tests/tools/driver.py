@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from tests.counterparts import CounterpartFailed, CounterpartMissing, KafkaJars, stop
+from tests.counterparts import CounterpartFailed, KafkaJars, compile_java, stop
 from tests.tools.steps import TOOLS, Step
 
 CHANGES = re.compile(r"--(create|alter|delete|add|remove)\b|\bupgrade\b|\bdowngrade\b|--application-id")
@@ -58,15 +58,7 @@ class DriverClasses:
 
 def compile_driver(jars: KafkaJars, folder: Path) -> DriverClasses:
     """Compile the driver into `folder`. Raises CounterpartMissing where Java comes without its compiler."""
-    modules = subprocess.run([str(jars.java), "--list-modules"], capture_output=True, text=True, check=True).stdout
-    if "jdk.compiler" not in modules:
-        raise CounterpartMissing("the Java compiler", "install a JDK (Debian: apt-get install default-jdk-headless)")
-    classpath = ":".join(str(jar) for jar in sorted(jars.libs.glob("*.jar")))
-    argv = [str(jars.java), "-XX:TieredStopAtLevel=1", "-m", "jdk.compiler/com.sun.tools.javac.Main"]
-    argv += ["-cp", classpath, "-d", str(folder), str(SOURCE)]
-    done = subprocess.run(argv, capture_output=True, text=True, check=False)
-    if done.returncode:
-        raise CounterpartFailed(f"the driver does not compile: {done.stderr}")
+    compile_java(jars, SOURCE, folder)
     (folder / "log4j2.yaml").write_text(LOG4J)
     return DriverClasses(jars, folder)
 

@@ -288,7 +288,7 @@ GROUPS = [
     run("groups-describe-unknown", "consumer-groups", "--describe --group nobody"),
     run("groups-describe-unknown-members", "consumer-groups", "--describe --group nobody --members"),
     run("groups-describe-unknown-state", "consumer-groups", "--describe --group nobody --state"),
-    start("start-worker", "verifiable-consumer", "--topic keyed --group-id work --session-timeout 10000 --group-instance-id worker-1", "offsets_committed"),
+    start("start-worker", "verifiable-consumer", "--topic keyed --group-id work --session-timeout 300000 --group-instance-id worker-1", "offsets_committed"),
     run("groups-describe-active", "consumer-groups", "--describe --group work"),
     run("groups-describe-active-members", "consumer-groups", "--describe --group work --members"),
     run("groups-describe-active-members-verbose", "consumer-groups", "--describe --group work --members --verbose"),
@@ -464,7 +464,7 @@ END = [
     run("offsets-deleted-topic", "get-offsets", "--topic small"),
     run("groups-describe-deleted-topic", "consumer-groups", "--describe --group small"),
     loose("groups-delete-all", "consumer-groups", "--delete --all-groups"),
-    run("groups-list-none", "consumer-groups", "--list"),
+    run("groups-list-left-over", "consumer-groups", "--list"),
     run("topics-list-at-the-end", "topics", "--list --exclude-internal"),
     run("topics-list-all-at-the-end", "topics", "--list"),
 ]  # fmt: skip
