@@ -196,7 +196,7 @@ async def build_core(
     reads = ShardReads(extent_finder(extents))
     names = ObjectNames(reads, clock, names_max=2 * settings.tail_extents_max, cold_age_s=settings.cold_age_ms / 1000)
     hot, cold = (
-        BlockCache(store, bytes_max=bytes_max, block_bytes=settings.cache_block_bytes, reads_max=reads_max)
+        BlockCache(store, work, bytes_max=bytes_max, block_bytes=settings.cache_block_bytes, reads_max=reads_max)
         for bytes_max, reads_max in (
             (settings.cache_bytes, settings.hot_reads_max),
             (settings.cold_cache_bytes, settings.cold_reads_max),

@@ -2,7 +2,8 @@
 
 Owns: bytes held never exceed `bytes_max` by more than the entry just added; entries own their bytes (no connection's
 receive buffer is kept alive); nothing read from the store is served before its CRC-32C has been checked, and the
-object's own header must name the object that the metadata asked for. The agent's own segments go in when they are
+object's own header must name the object that the metadata asked for. Where a block holds a whole segment, the checksums
+of its runs are computed in a worker; else those of the batches, when their extent is first asked for. The agent's own segments go in when they are
 committed, so tail readers never GET.
 
 Two instances live in an agent: one for recent data, one, smaller and with its own bound on concurrent reads, for old
@@ -14,12 +15,16 @@ from __future__ import annotations
 import asyncio
 from collections import OrderedDict
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import NamedTuple, TypeGuard
+
+from crc32c import crc32c
 
 from broker.fetch.spans import BadExtent, Span, make_span
 from broker.objects.port import Buffer, Corrupt, ObjectStore
+from broker.services import Workers
 from catalog.sequence import Extent
-from schemas.segment import PREFIX_BYTES, SegmentError, head_bytes, parse_segment
+from schemas.segment import PREFIX_BYTES, Segment, SegmentError, head_bytes, parse_segment
 
 BlockKey = tuple[int, int]
 """(object id, block number); own segments are one entry with block number -1."""
@@ -50,8 +55,11 @@ class Block:
 class BlockCache:
     """See the module. Not thread-safe: it belongs to the loop."""
 
-    def __init__(self, store: ObjectStore, *, bytes_max: int, block_bytes: int, reads_max: int) -> None:
+    def __init__(
+        self, store: ObjectStore, workers: Workers, *, bytes_max: int, block_bytes: int, reads_max: int
+    ) -> None:
         self._store = store
+        self._workers = workers
         self._bytes_max = bytes_max
         self._block_bytes = block_bytes
         self.reads_max = reads_max
@@ -178,9 +186,10 @@ class BlockCache:
         end = first + len(data) if len(data) < self._block_bytes else None  # a short block is the object's last
         if stored.bytes is not None and end is not None and end != stored.bytes:
             raise Corrupt(f"{stored.name} ends at byte {end}, it should have {stored.bytes}")
-        if first == 0:
-            _check_head(object_id, stored.name, data, stored.bytes or end)
+        segment = _check_head(object_id, stored.name, data, stored.bytes or end) if first == 0 else None
         block = Block(data if _writable(data) else bytearray(data), first, checked=False)
+        if segment is not None and end is not None:  # all of it is here: its runs' checksums need no loop time
+            block.checked = await self._workers.run(partial(_runs_are_right, segment, block.data))
         self._add(key, block)
         return block
 
@@ -227,13 +236,19 @@ def _writable(data: Buffer) -> TypeGuard[bytearray | memoryview]:
     return isinstance(data, bytearray) or (isinstance(data, memoryview) and not data.readonly)
 
 
-def _check_head(object_id: int, name: str, data: Buffer, object_bytes: int | None) -> None:
+def _check_head(object_id: int, name: str, data: Buffer, object_bytes: int | None) -> Segment | None:
     """The object's own header, where the first block holds it all, must be whole and name the object asked for."""
     try:
         if len(data) < head_bytes(data[:PREFIX_BYTES], object_bytes):
-            return
+            return None
         segment = parse_segment(data, object_bytes)
     except SegmentError as error:
         raise Corrupt(f"{name}: {error}") from error
     if segment.agent_epoch << 32 | segment.sequence != object_id:
         raise Corrupt(f"{name} says it is object {segment.agent_epoch}/{segment.sequence}, not {object_id}")
+    return segment
+
+
+def _runs_are_right(segment: Segment, data: memoryview) -> bool:
+    """Every run has the bytes it was written with. Runs in a worker; where one hasn't, each extent is looked at by itself."""
+    return all(crc32c(data[run.byte_first : run.byte_first + run.byte_length]) == run.crc for run in segment.runs)

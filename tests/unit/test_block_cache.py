@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
+from typing import TypeVar
 
 import pytest
 
@@ -10,10 +12,13 @@ from broker.fetch.block_cache import BlockCache, StoredObject
 from broker.fetch.spans import BadExtent
 from broker.objects.memory import MemoryStore
 from broker.objects.port import Corrupt, NotFound, Unavailable
+from broker.services import InlineWorkers
 from catalog.sequence import Extent
 from schemas.kafka.records import decode_batch
 from schemas.segment import Run, build_segment
 from tests.data_path import TOPIC_ID, batch_of
+
+T = TypeVar("T")
 
 
 class Store(MemoryStore):
@@ -46,7 +51,7 @@ async def put(store: Store, sequence: int, *batches: bytes) -> tuple[StoredObjec
 
 
 def cache_over(store: Store, **more: int) -> BlockCache:
-    return BlockCache(store, **{"bytes_max": 10_000, "block_bytes": 1000, "reads_max": 2, **more})
+    return BlockCache(store, InlineWorkers(), **{"bytes_max": 10_000, "block_bytes": 1000, "reads_max": 2, **more})
 
 
 def value(cache: BlockCache, extent: Extent) -> bytes | None:
@@ -173,3 +178,62 @@ async def test_a_failed_read_fails_its_waiters_and_is_tried_again() -> None:
     assert value(cache, extent) == b"a"
     with pytest.raises(NotFound):
         await cache.load(extent._replace(object_id=5), StoredObject("c/segments/1/5"))
+
+
+class CountingWorkers(InlineWorkers):
+    """Remembers what the workers answered."""
+
+    def __init__(self) -> None:
+        self.answers: list[object] = []
+
+    async def run(self, work: Callable[[], T]) -> T:
+        answer = work()
+        self.answers.append(answer)
+        return answer
+
+
+async def two_runs(store: Store, spoilt: int | None) -> tuple[StoredObject, list[Extent]]:
+    """A segment with one batch in each of two shards; a record's byte of one of them is wrong."""
+    batches = [batch_of(b"first"), batch_of(b"second")]
+    built = build_segment("c", 1, 9, [Run(1, TOPIC_ID, shard, [batches[shard]], 1, 1, 0, 0) for shard in range(2)])
+    body = bytearray().join(built.parts)
+    extents = [
+        Extent(1, shard, 0, 1, 1 << 32 | 9, first, length, 1, 0, -1)
+        for shard, (first, length) in enumerate(built.run_bytes)
+    ]
+    if spoilt is not None:
+        body[extents[spoilt].byte_first + 70] ^= 1
+    await store.put("c/segments/1/9", [body])
+    return StoredObject("c/segments/1/9"), extents
+
+
+async def test_a_whole_segment_is_checked_in_a_worker() -> None:
+    store, workers = Store(), CountingWorkers()
+    stored, extents = await two_runs(store, None)
+    cache = BlockCache(store, workers, bytes_max=10_000, block_bytes=1000, reads_max=2)
+    for extent in extents:
+        await cache.load(extent, stored)
+    assert workers.answers == [True]
+    assert [value(cache, extent) for extent in extents] == [b"first", b"second"]
+
+
+@pytest.mark.parametrize("spoilt", [0, 1])
+async def test_one_bad_run_fails_its_own_extents_alone(spoilt: int) -> None:
+    store, workers = Store(), CountingWorkers()
+    stored, extents = await two_runs(store, spoilt)
+    cache = BlockCache(store, workers, bytes_max=10_000, block_bytes=1000, reads_max=2)
+    with pytest.raises(BadExtent, match="CRC-32C"):
+        await cache.load(extents[spoilt], stored)
+    await cache.load(extents[1 - spoilt], stored)
+    assert workers.answers == [False]
+    assert value(cache, extents[1 - spoilt]) == [b"first", b"second"][1 - spoilt]
+
+
+async def test_a_segment_in_several_blocks_is_checked_extent_by_extent() -> None:
+    store, workers = Store(), CountingWorkers()
+    stored, extents = await two_runs(store, 1)
+    cache = BlockCache(store, workers, bytes_max=10_000, block_bytes=120, reads_max=2)
+    await cache.load(extents[0], stored)
+    with pytest.raises(BadExtent, match="CRC-32C"):
+        await cache.load(extents[1], stored)
+    assert workers.answers == []
