@@ -283,14 +283,14 @@ def group_descriptions(broker: Broker) -> Observations:
 
 @case
 def group_deletion(broker: Broker) -> Observations:
-    broker.create("deleted-from")
+    broker.create("offset-deleted-from")
     for version in range(3):
         with casting(broker, f"delete-{version}") as cast, casting(broker, f"delete-simple-{version}") as simple:
             a = cast.member("a")
             groups = (cast.group, simple.group, f"delete-nobody-{version}", "")
             yield f"v{version} before", _by_group(broker.call(DELETE, version, {"groups_names": groups}))
             stable(cast, a)
-            _commit(simple, 9, "deleted-from", (0, 1))
+            _commit(simple, 9, "offset-deleted-from", (0, 1))
             yield f"v{version} members", _by_group(broker.call(DELETE, version, {"groups_names": groups}))
             a.leave()
             twice = (cast.group, cast.group)

@@ -45,11 +45,17 @@ async def _commit(call: Call, request: Message) -> Buffers:
     services = call.context.services
     asked = request["topics"]
     by_id = call.version >= IDS_FROM
+    field = "topic_id" if by_id else "name"
+    shards = {
+        topic[field]: max((part["partition_index"] for part in topic["partitions"]), default=-1)
+        for topic in asked
+        if topic[field] is not None
+    }
     if by_id:
-        await know(services.topics, ids=[topic["topic_id"] for topic in asked if topic["topic_id"] is not None])
+        await know(services.topics, ids=shards, shards=shards)
         views = [services.topics.by_id(topic["topic_id"]) if topic["topic_id"] is not None else None for topic in asked]
     else:
-        await know(services.topics, names=[topic["name"] for topic in asked])
+        await know(services.topics, names=shards, shards=shards)
         views = [services.topics.by_name(topic["name"]) for topic in asked]
     unknown = ErrorCode.UNKNOWN_TOPIC_ID if by_id else ErrorCode.UNKNOWN_TOPIC_OR_PARTITION
     errors = [
