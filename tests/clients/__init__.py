@@ -1,0 +1,1 @@
+"""Six client libraries behind one line protocol, each driven in a process of its own."""
