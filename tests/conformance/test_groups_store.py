@@ -72,8 +72,9 @@ async def test_holders_come_with_their_addresses(db: Database) -> None:
 
 async def test_writes_of_an_old_epoch_are_refused(db: Database) -> None:
     slots, groups, number = GroupSlotStore(db), GroupStore(db), await topic(db, "t", 1)
-    await slots.claim([5], "a", 1, SHORT_MS)
+    await slots.claim([5], "a", 1, LONG_MS)
     assert await groups.apply([GroupWrite(5, 1, "g", "one", (new(number, 0, 7, "ümlaut"),))]) == [True]
+    assert await slots.renew({5: 1}, SHORT_MS) == frozenset()
     await asyncio.sleep(2 * SHORT_MS / 1000)
     assert await groups.apply([GroupWrite(5, 1, "g", "late")]) == [False], "its lease has run out"
     await slots.claim([5], "b", 2, LONG_MS)
