@@ -160,7 +160,7 @@ class Aiokafka:
 
     async def _send(self, request: Request) -> dict[str, Any]:
         more = {"max_request_size": request["request_max"]} if request.get("request_max") else {}
-        producer = AIOKafkaProducer(bootstrap_servers=request["at"], request_timeout_ms=8_000, **more)
+        producer = AIOKafkaProducer(bootstrap_servers=request["at"], request_timeout_ms=4_000, **more)
         await producer.start()
         try:
             sent = producer.send_and_wait(request["topic"], bytes(request["bytes"]), partition=request.get("partition"))

@@ -185,7 +185,11 @@ class Confluent:
         return told.to_json()
 
     def send(self, request: Request) -> dict[str, Any]:
-        config = QUIET | {"bootstrap.servers": request["at"], "message.timeout.ms": 8_000}
+        config = QUIET | {
+            "bootstrap.servers": request["at"],
+            "message.timeout.ms": 4_000,
+            "topic.metadata.propagation.max.ms": 1_000,
+        }
         if request.get("request_max"):
             config["message.max.bytes"] = request["request_max"]
         producer = Producer(config)

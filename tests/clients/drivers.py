@@ -84,7 +84,9 @@ class Driver:
             except OSError:
                 line = b""
         if not line:
-            raise CounterpartFailed(f"{self.client}'s driver went at {do}: {self._log.read_text(errors='replace')[-2000:]}")
+            raise CounterpartFailed(
+                f"{self.client}'s driver went at {do}: {self._log.read_text(errors='replace')[-2000:]}"
+            )
         answer = json.loads(line)
         if "error" in answer:
             raise ClientRefused(self.client, answer["error"])

@@ -144,8 +144,8 @@ class KafkaPython:
     def send(self, request: Request) -> dict[str, Any]:
         more = {"max_request_size": request["request_max"]} if request.get("request_max") else {}
         producer = KafkaProducer(
-            bootstrap_servers=request["at"].split(","), max_block_ms=8_000, delivery_timeout_ms=8_000,
-            request_timeout_ms=6_000, **more,
+            bootstrap_servers=request["at"].split(","), max_block_ms=3_000, delivery_timeout_ms=4_000,
+            request_timeout_ms=3_000, **more,
         )  # fmt: skip
         try:
             future = producer.send(request["topic"], bytes(request["bytes"]), partition=request.get("partition", 0))
@@ -214,7 +214,11 @@ class KafkaPython:
         return KafkaAdminClient(bootstrap_servers=request["at"].split(","))
 
     def admin_create(self, request: Request) -> None:
-        options = {"num_partitions": request["partitions"], "replication_factor": 1, "configs": request.get("configs", {})}
+        options = {
+            "num_partitions": request["partitions"],
+            "replication_factor": 1,
+            "configs": request.get("configs", {}),
+        }
         self._admin(request).create_topics({request["topic"]: options})
 
     def admin_partitions(self, request: Request) -> int:

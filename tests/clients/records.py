@@ -34,6 +34,7 @@ class RecordSet:
     size: int = 40
     mixed: bool = True
     partitions: int = 3
+    null_headers: bool = False
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "_noise", NOISE * (self.size // NOISE_BYTES + 2))
@@ -58,7 +59,7 @@ class RecordSet:
     def headers(self, index: int) -> Headers:
         """Names and values; none for most."""
         if self.mixed and index % 10 == 5:
-            return [("n", b"%d" % index), ("empty", b""), ("null", None)]
+            return [("n", b"%d" % index), ("empty", b""), ("null", None if self.null_headers else b"-")]
         return []
 
 
@@ -86,10 +87,13 @@ class Told:
         """Record `index` is at `offset`."""
         self.count += 1
         run = self._open.get(partition)
-        if run is not None and run[1] == stint and offset == run[2] + run[4]:
-            if index == run[3] + run[4] * self.records.partitions:
-                run[4] += 1
-                return
+        if (
+            run is not None
+            and run[1:3] == [stint, offset - run[4]]
+            and index == run[3] + run[4] * self.records.partitions
+        ):
+            run[4] += 1
+            return
         run = self._open[partition] = [partition, stint, offset, index, 1]
         self.runs.append(run)
 
@@ -109,8 +113,7 @@ class Told:
         if (
             key != records.key(index)
             or value != records.value(index)
-            or (headers or records.mixed)
-            and headers != records.headers(index)
+            or ((headers or records.mixed) and headers != records.headers(index))
             or partition != index % records.partitions
         ) and len(self.mismatches) < MISMATCHES_MAX:
             shown = f"{key!r} {value[:60] if value else value!r} {headers!r}"

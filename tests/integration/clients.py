@@ -1,6 +1,7 @@
-"""Five real clients behind one small interface: produce values in order to partition 0, consume a topic from its start.
+"""Five real clients behind one small interface, which the corpus of recorded requests is made with (tests/fuzz/record.py):
+produce values in order to partition 0, consume a topic from its start.
 
-Consumers assign themselves the partition, so that each reads every offset; groups have tests of their own (test_groups).
+Consumers assign themselves the partition, so that each reads every offset. Tests use the drivers in tests/clients.
 """
 
 from __future__ import annotations

@@ -145,7 +145,7 @@ func produce(r *request) (any, error) {
 }
 
 func send(r *request) (any, error) {
-	options := append(sizes(r), kgo.RecordPartitioner(kgo.ManualPartitioner()), kgo.RecordDeliveryTimeout(8*time.Second),
+	options := append(sizes(r), kgo.RecordPartitioner(kgo.ManualPartitioner()), kgo.RecordDeliveryTimeout(4*time.Second),
 		kgo.UnknownTopicRetries(2), kgo.ProducerBatchCompression(kgo.NoCompression()))
 	client, err := connect(r, options...)
 	if err != nil {

@@ -18,6 +18,7 @@ type recordSet struct {
 	Size       int64  `json:"size"`
 	Mixed      bool   `json:"mixed"`
 	Partitions int64  `json:"partitions"`
+	Nulls      bool   `json:"null_headers"`
 	noise      []byte
 }
 
@@ -59,9 +60,13 @@ func (s *recordSet) headers(index int64) []kgo.RecordHeader {
 	if !s.Mixed || index%10 != 5 {
 		return nil
 	}
-	return []kgo.RecordHeader{
+	headers := []kgo.RecordHeader{
 		{Key: "n", Value: []byte(strconv.FormatInt(index, 10))}, {Key: "empty", Value: []byte{}}, {Key: "null"},
 	}
+	if !s.Nulls {
+		headers[2].Value = []byte("-")
+	}
+	return headers
 }
 
 // same tells nil from empty.

@@ -71,6 +71,7 @@ public final class ClientDriver {
         final int size;
         final boolean mixed;
         final int partitions;
+        final byte[] nullHeader;
         private final byte[] longNoise;
 
         RecordSet(JsonNode set) {
@@ -79,6 +80,7 @@ public final class ClientDriver {
             size = set.get("size").asInt();
             mixed = set.get("mixed").asBoolean();
             partitions = set.get("partitions").asInt();
+            nullHeader = set.get("null_headers").asBoolean() ? null : new byte[] {'-'};
             longNoise = new byte[NOISE.length * (size / NOISE.length + 2)];
             for (int at = 0; at < longNoise.length; at++) longNoise[at] = NOISE[at % NOISE.length];
         }
@@ -115,7 +117,7 @@ public final class ClientDriver {
         List<Header> headers(long index) {
             if (!mixed || index % 10 != 5) return Collections.emptyList();
             return List.of(new RecordHeader("n", Long.toString(index).getBytes(StandardCharsets.UTF_8)),
-                new RecordHeader("empty", new byte[0]), new RecordHeader("null", (byte[]) null));
+                new RecordHeader("empty", new byte[0]), new RecordHeader("null", nullHeader));
         }
     }
 
@@ -336,8 +338,8 @@ public final class ClientDriver {
     }
 
     private static Object send(JsonNode request) throws Exception {
-        Map<String, String> more = Map.of("max.block.ms", "8000", "delivery.timeout.ms", "8000",
-            "request.timeout.ms", "6000");
+        Map<String, String> more = Map.of("max.block.ms", "3000", "delivery.timeout.ms", "4000",
+            "request.timeout.ms", "3000");
         try (KafkaProducer<byte[], byte[]> producer = producer(request, more)) {
             RecordMetadata done = producer.send(new ProducerRecord<>(request.get("topic").asText(),
                 request.path("partition").asInt(0), null, new byte[request.get("bytes").asInt()])).get(10, TimeUnit.SECONDS);
@@ -379,7 +381,10 @@ public final class ClientDriver {
         String topic = request.path("topic").asText();
         String group = request.path("group").asText();
         ConfigResource resource = new ConfigResource(ConfigResource.Type.TOPIC, topic);
-        try (Admin admin = Admin.create(properties(request))) {
+        Properties properties = properties(request);
+        properties.put("default.api.timeout.ms", "3000"); // what is unknown is asked for that long
+        properties.put("request.timeout.ms", "2000");
+        try (Admin admin = Admin.create(properties)) {
             switch (request.get("call").asText()) {
                 case "create":
                     Map<String, String> configs = new HashMap<>();

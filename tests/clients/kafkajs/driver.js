@@ -48,8 +48,9 @@ const NOISE = noise()
 const same = (a, b) => (a === null ? b === null : b !== null && a.equals(b))
 
 class RecordSet {
-  constructor({ seed, time_ms, size, mixed, partitions }) {
+  constructor({ seed, time_ms, size, mixed, partitions, null_headers }) {
     Object.assign(this, { seed, timeMs: time_ms, size, mixed, partitions })
+    this.nullHeader = null_headers ? null : Buffer.from('-')
     this.noise = Buffer.concat(Array(Math.floor(size / NOISE_BYTES) + 2).fill(NOISE))
   }
 
@@ -66,7 +67,7 @@ class RecordSet {
   }
 
   headers(index) {
-    return this.mixed && index % 10 === 5 ? { n: Buffer.from(`${index}`), empty: Buffer.alloc(0), null: null } : {}
+    return this.mixed && index % 10 === 5 ? { n: Buffer.from(`${index}`), empty: Buffer.alloc(0), null: this.nullHeader } : {}
   }
 }
 
@@ -150,6 +151,7 @@ class Consuming {
     this.wanted = always ? Infinity : 0
     this.stint = new Map()
     this.owned = []
+    this.paused = new Set()
     this.error = ''
     this.joined = new Promise(resolve => { this.hasJoined = resolve })
     this.consumer = kafka(request, always ? 30 : 5).consumer({
@@ -187,7 +189,7 @@ class Consuming {
         await heartbeat()
         await sleep(10)
       }
-      if (!isRunning() || isStale() || stint !== (this.stint.get(batch.partition) || 0)) return
+      if (!isRunning() || isStale() || this.paused.has(batch.partition) || stint !== (this.stint.get(batch.partition) || 0)) return
       this.told.read(batch.partition, stint, message)
       resolveOffset(message.offset)
     }
@@ -336,10 +338,12 @@ const COMMANDS = {
   },
   read: request => reader(request).read(request.count, request.timeout_s || WAIT_S),
   async pause(request) {
+    for (const each of request.partitions) reader(request).paused.add(each)
     reader(request).consumer.pause(onTopic(reader(request), request.partitions))
     return {}
   },
   async resume(request) {
+    for (const each of request.partitions) reader(request).paused.delete(each)
     reader(request).consumer.resume(onTopic(reader(request), request.partitions))
     return {}
   },

@@ -1,0 +1,233 @@
+"""Six clients while agents are killed and connections are cut: idempotent producers, and groups that all clients share.
+
+The checker of the simulation judges each run: nothing acknowledged is lost, nothing is there twice, order holds.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.agents import AgentProcess, agent_on_folder, started
+from tests.clients.cutting_proxy import CuttingProxy
+from tests.clients.drivers import CLIENTS, CODECS, Driver
+from tests.clients.fixtures import Drivers, all_drivers, an_hour_ago, at_once, wait_for
+from tests.clients.judge import Case, Runs
+from tests.clients.records import RecordSet
+from tests.clients.results import hold
+from tests.integration.groups import look
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(280)]
+
+SETTINGS = {"NEVE_FSYNC": "never", "NEVE_GROUP_INITIAL_REBALANCE_DELAY_MS": "500"}
+EACH = 12_000
+PER_S = 1_200
+PARTITIONS = 3
+SHARED = 100_000
+SHARED_PARTITIONS = 12
+
+
+@pytest.fixture(scope="module")
+def drivers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Drivers]:
+    with all_drivers(tmp_path_factory.mktemp("drivers")) as found:
+        yield found
+
+
+def test_idempotence_over_cut_connections_and_killed_agents(tmp_path: Path, drivers: Drivers) -> None:
+    agent = agent_on_folder(tmp_path, tmp_path / "data", settings=SETTINGS)
+    proxy = CuttingProxy(agent.kafka)
+    agent.settings = SETTINGS | {"NEVE_ADVERTISE": proxy.address}
+    cases = {
+        driver.client: Case(f"killed-{driver}", RecordSet(f"k-{driver}", an_hour_ago())) for driver in drivers.here
+    }
+    producing: set[str] = set()
+
+    def write(driver: Driver) -> list[list[int]]:
+        case = cases[driver.client]
+        codec = CODECS[CLIENTS.index(driver.client) % len(CODECS)]
+        told = driver.call(
+            "produce", at=proxy.address, topic=case.topic, set=case.records, first=0, count=EACH, codec=codec,
+            idempotent=True, per_s=PER_S,
+        )  # fmt: skip
+        producing.discard(driver.client)
+        assert told["count"] == EACH
+        runs: list[list[int]] = told["runs"]
+        return runs
+
+    with started(agent), ThreadPoolExecutor(len(cases)) as pool:
+        for driver in drivers.here:
+            driver.admin("create", agent.kafka, topic=cases[driver.client].topic, partitions=PARTITIONS)
+        producing |= set(cases)
+        writing = {driver.client: pool.submit(write, driver) for driver in drivers.here}
+        time.sleep(1)
+        hits = []
+        for number in range(9):
+            time.sleep(0.4)
+            hits.append((len(producing), proxy.cut()))
+            if number % 3 == 2:
+                agent.kill()
+                agent.start()
+        assert all(clients == len(cases) and connections for clients, connections in hits), hits
+        for client, written in writing.items():
+            cases[client].sent[client] = range(EACH)
+            cases[client].acknowledged.append(Runs.of(client, written.result(120)))
+
+        def read(driver: Driver) -> None:
+            other = drivers.here[(drivers.here.index(driver) + 1) % len(cases)].client
+            case = cases[other]
+            driver.call("open", reader="killed", at=agent.kafka, topic=case.topic, set=case.records)
+            ends = driver.call("ends", at=agent.kafka, topic=case.topic, partitions=PARTITIONS)
+            told = driver.call("read", reader="killed", count=sum(end for _, end in ends.values()))
+            driver.call("close", reader="killed")
+            assert told["mismatches"] == []
+            case.read.append(Runs.of(driver.client, told["runs"]))
+
+        at_once(read, drivers.here)
+    proxy.close()
+    for case in cases.values():
+        case.hold()
+        assert sum(run.count for told in case.read for run in told.runs) == EACH
+    for driver in drivers.here:
+        hold(driver.client, driver.version, "idempotence")
+
+
+class Group:
+    """Members of one group, some of them gone again; what each read is kept."""
+
+    def __init__(self, agents: list[AgentProcess], topic: str, records: RecordSet, **fields: Any) -> None:
+        self.agents = agents
+        self.topic = topic
+        self.records = records
+        self.fields = fields
+        self.at = ",".join(agent.kafka for agent in agents)
+        self.members: dict[str, Driver] = {}
+        self.case = Case(topic, records)
+        self.mismatches: list[str] = []
+        self._joins = 0
+
+    def join(self, driver: Driver, name: str, **fields: Any) -> None:
+        """A client joins under a name."""
+        driver.call(
+            "join",
+            member=name,
+            at=self.at,
+            topic=self.topic,
+            set=self.records,
+            group=self.topic,
+            **self.fields,
+            **fields,
+        )
+        self.members[name] = driver
+
+    def leave(self, name: str) -> int:
+        """A member closes; returns how many records it read."""
+        told = self.members.pop(name).call("leave", member=name)
+        self._joins += 1
+        self.mismatches += told["mismatches"]
+        self.case.read.append(Runs.of(f"{name} {self._joins}", told["runs"]))
+        return int(told["count"])
+
+    def owned(self) -> dict[str, set[int]]:
+        """Partitions by member, as members say."""
+        return {name: set(driver.call("owned", member=name)["owned"]) for name, driver in self.members.items()}
+
+    def settled(self, seconds: float = 60) -> dict[str, set[int]]:
+        """Wait until every partition is owned once and everybody owns some."""
+        owned: dict[str, set[int]] = {}
+
+        def done() -> bool:
+            owned.update(self.owned())
+            for name in set(owned) - set(self.members):
+                del owned[name]
+            all_owned = sorted(partition for each in owned.values() for partition in each)
+            return all_owned == list(range(self.records.partitions)) and all(owned.values())
+
+        wait_for(done, lambda: f"not settled: {owned}", seconds)
+        return owned
+
+    def count(self) -> int:
+        """Records read by who is in the group now."""
+        return sum(driver.call("owned", member=name)["count"] for name, driver in self.members.items())
+
+    def coordinator(self) -> AgentProcess:
+        """Who coordinates the group now."""
+        while (seen := look(self.agents, self.topic)) is None:
+            time.sleep(0.1)
+        return seen.agent
+
+
+@pytest.fixture
+def agents(tmp_path: Path) -> Iterator[list[AgentProcess]]:
+    pair = [agent_on_folder(tmp_path, tmp_path / "data", settings=SETTINGS) for _ in range(2)]
+    with started(*pair):
+        yield pair
+
+
+def produced(driver: Driver, group: Group, count: int, per_s: int) -> tuple[threading.Thread, dict[str, Any]]:
+    """A thread that writes the group's records with one client."""
+    told: dict[str, Any] = {}
+
+    def write() -> None:
+        told.update(
+            driver.call(
+                "produce", at=group.at, topic=group.topic, set=group.records, first=0, count=count, codec="lz4",
+                idempotent=True, per_s=per_s,
+            )
+        )  # fmt: skip
+
+    thread = threading.Thread(target=write, daemon=True)
+    thread.start()
+    return thread, told
+
+
+def finish(group: Group, writer: Driver, told: dict[str, Any], count: int, read_before: int) -> None:
+    """Everybody leaves once all is read; the checker judges, and committed offsets are the end."""
+    group.case.sent[writer.client] = range(count)
+    group.case.acknowledged.append(Runs.of(writer.client, told["runs"]))
+    wait_for(lambda: read_before + group.count() >= count, lambda: f"{read_before + group.count()} of {count} read")
+    time.sleep(1)  # commits go on
+    for name in list(group.members):
+        group.leave(name)
+    assert group.mismatches == []
+    group.case.hold()
+    committed = writer.admin(
+        "committed", group.at, topic=group.topic, group=group.topic, partitions=group.records.partitions
+    )
+    partitions = group.records.partitions
+    assert committed == {str(p): len(range(p, count, partitions)) for p in range(partitions)}
+
+
+def test_a_group_of_all_clients_while_agents_are_killed(agents: list[AgentProcess], drivers: Drivers) -> None:
+    records = RecordSet("shared", an_hour_ago(), partitions=SHARED_PARTITIONS)
+    group = Group(agents, "shared", records)
+    clients = drivers.here
+    writer = clients[-1]
+    writer.admin("create", group.at, topic="shared", partitions=SHARED_PARTITIONS)
+    for driver in clients:
+        group.join(driver, driver.client)
+    group.settled()
+    # a process of its own would be in the way of the writer's member: one driver answers one call at a time
+    second = drivers["confluent-kafka"]
+    thread, told = produced(writer, group, SHARED, 0)
+    before = 0
+    thread.join(60)
+    for number in range(2):
+        agent = group.coordinator()
+        agent.kill()
+        time.sleep(0.5)
+        agent.start()
+        group.join(second, f"second {number}")
+        group.settled()
+        before += group.leave(clients[number].client)
+        group.settled()
+        group.join(clients[number], clients[number].client)
+        group.settled()
+    finish(group, writer, told, SHARED, before)
+    for driver in clients:
+        hold(driver.client, driver.version, "group")
