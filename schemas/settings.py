@@ -110,7 +110,9 @@ class Settings(BaseSettings):
     # Reading
     cache_bytes: int = Field(160 * MIB, gt=0, description="Block cache of an agent.")
     cache_block_bytes: int = Field(
-        10 * MIB, gt=0, description="Alignment and size of cached blocks: more than a segment, so that one GET reads it whole."
+        10 * MIB,
+        gt=0,
+        description="Alignment and size of cached blocks: more than a segment, so that one GET reads it whole.",
     )
     tail_extents_max: int = Field(100_000, gt=0, description="Extents kept in the tail index of an agent.")
     cold_cache_bytes: int = Field(
