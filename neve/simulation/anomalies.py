@@ -11,6 +11,7 @@ import random
 from collections.abc import Callable
 
 from neve.simulation.checker import OFFSET_OUT_OF_RANGE
+from neve.simulation.group_anomalies import GROUP_PLANTS
 from neve.simulation.history import Ack, History, Key, Listing, Message, OrderRefusal, Poll, Read, Refusal
 
 Plant = Callable[[History, random.Random], bool]
@@ -347,5 +348,7 @@ def planted(history: History, rule: str, seed: int) -> History | None:
         dict(history.targets),
         dict(history.unbounded),
         dict(history.starts),
+        groups=history.groups.copied(),
     )
-    return changed if PLANTS[rule](changed, random.Random(seed)) else None
+    plants = PLANTS | GROUP_PLANTS
+    return changed if plants[rule](changed, random.Random(seed)) else None

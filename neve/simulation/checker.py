@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import NamedTuple
 
+from neve.simulation.group_rules import GROUP_RULES, GroupIndex
 from neve.simulation.history import Ack, History, Key, Message, Poll
 
 LATEST, EARLIEST = -1, -2
@@ -408,8 +409,17 @@ def check(history: History) -> Verdict:
     index = Index.of(history)
     findings: list[Finding] = []
     for name, rule in RULES.items():
-        for count, text in enumerate(rule(index)):
-            if count >= FINDINGS_PER_RULE_MAX:
-                break
-            findings.append(Finding(name, text))
-    return Verdict(findings, index.judged)
+        _find(findings, name, rule(index))
+    if not history.groups.synced and not history.groups.settlings:
+        return Verdict(findings, index.judged)
+    groups = GroupIndex.of(history, index.offsets)
+    for name, group_rule in GROUP_RULES.items():
+        _find(findings, name, group_rule(groups))
+    return Verdict(findings, index.judged | groups.judged)
+
+
+def _find(findings: list[Finding], name: str, texts: Iterator[str]) -> None:
+    for count, text in enumerate(texts):
+        if count >= FINDINGS_PER_RULE_MAX:
+            return
+        findings.append(Finding(name, text))

@@ -14,7 +14,9 @@ from typing import Literal, TypeVar
 from catalog.database import CommitUnknown, Transaction, Unreachable
 from catalog.inline import InlineDatabase
 from catalog.sqlite_statements import drive
+from neve.simulation.group_watches import GROUP_RECORD, GROUP_WATCHES
 from neve.simulation.hosts import HOST, Host
+from neve.simulation.slot_locks import SlotLocks, is_group_write
 from neve.simulation.store import World
 
 T = TypeVar("T")
@@ -76,6 +78,7 @@ class DatabaseServer:
         self.inline = InlineDatabase(now_ms)
         self.listeners: list[tuple[Host | None, str, Callable[[str], None]]] = []
         self.world = world
+        self.locks = SlotLocks(self, world.loop.time)
         self._stopped_until = 0.0
 
     def watch(self) -> None:
@@ -84,7 +87,9 @@ class DatabaseServer:
         async def body(tx: Transaction) -> None:
             await tx.execute("CREATE TEMP TABLE violations (kind TEXT, what TEXT)")
             await tx.execute("CREATE TEMP TABLE watched (kind TEXT)")
-            for name, (event, never, what) in WATCHES.items():
+            for statement in GROUP_RECORD:
+                await tx.execute(statement)
+            for name, (event, never, what) in (WATCHES | GROUP_WATCHES).items():
                 judge = f"INSERT INTO watched VALUES ('{name}');"
                 report = f"INSERT INTO violations SELECT '{name}', {what} WHERE {never};"
                 await tx.execute(f"CREATE TEMP TRIGGER watch_{name} {event} BEGIN {judge} {report} END")
@@ -166,8 +171,14 @@ class SimDatabase:
         if take("db_request_lost"):
             await self._world.ask(lambda: self._server.run_and_roll_back(body), there, back)
             raise CommitUnknown("simulated: the connection was lost while committing, nothing was committed")
+        if is_group_write(body) and take("zombie_write"):
+            there += self._world.stand_still(HOST.get())
+        now_s = self._world.loop.time()
+        there = self._server.locks.arrival_s(body, now_s + there) - now_s
         if take("db_landed_late"):
-            self._world.at_some_time(run, there + self._world.uniform(LATE_S))
+            late_s = there + self._world.uniform(LATE_S)
+            self._server.locks.hold(body, now_s + late_s)
+            self._world.at_some_time(run, late_s)
             await asyncio.sleep(there)
             raise CommitUnknown("simulated: the connection was lost, the commit lands later")
         lost = take("db_reply_lost")

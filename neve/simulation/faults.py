@@ -28,7 +28,8 @@ STORE = (
 )
 DATABASE = ("db_refused", "db_reply_lost", "db_request_lost", "db_landed_late", "db_slow", "db_stopped")
 HOSTS = ("kill", "pause", "pause_past_lease", "sweep")
-KINDS = NETWORK + STORE + DATABASE + HOSTS
+GROUPS = ("zombie_write",)
+KINDS = NETWORK + STORE + DATABASE + HOSTS + GROUPS
 
 
 class Faults:

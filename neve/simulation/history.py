@@ -9,7 +9,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-Key = tuple[str, int]
+from neve.simulation.group_history import GroupHistory
+from neve.simulation.group_history import Key as Key
 
 
 class Message(NamedTuple):
@@ -83,6 +84,8 @@ class Poll(NamedTuple):
     """Whole batches in the answer, and how many of them had a wrong CRC."""
     start_floor: int = 0
     """The log start that this agent had told before the request was sent."""
+    group: str = ""
+    """The consumer group it was read for; none for a consumer that assigns itself."""
 
 
 class Listing(NamedTuple):
@@ -131,6 +134,7 @@ class History:
     """The log starts at the end of the run, as the database has them: records below may be gone, all others must not."""
     start_floors: dict[Key, int] = field(default_factory=dict)
     agent_starts: dict[tuple[str, Key], int] = field(default_factory=dict)
+    groups: GroupHistory = field(default_factory=GroupHistory)
     given_up: int = 0
     """Messages whose producer stopped asking: nobody knows whether they are written."""
     errors: dict[str, int] = field(default_factory=dict)

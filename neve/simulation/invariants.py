@@ -17,6 +17,7 @@ from catalog.sqlite_statements import drive
 from neve.simulation.checker import Finding
 from neve.simulation.database import WATCHES, DatabaseServer
 from neve.simulation.deletions import DELETIONS
+from neve.simulation.group_watches import GROUP_WATCHES
 from neve.simulation.history import History
 
 _HEAD = Struct(">qiibIhi")
@@ -27,6 +28,7 @@ INVARIANTS = (
     "extents_end_at_watermark",
     "acks_below_watermark",
     *WATCHES,
+    *GROUP_WATCHES,
     *DELETIONS,
 )
 

@@ -57,12 +57,14 @@ class Nemesis:
         kinds: tuple[str, ...],
         gap_s: tuple[float, float],
         lease_s: float,
+        slot_lease_s: float,
         crashing: bool,
     ) -> None:
         self._rng, self._loop, self._network, self._faults = rng, loop, network, faults
         self._server, self._store, self._agents = server, store, agents
         self._clients, self._kinds, self._gap_s = clients, kinds, gap_s
         self._lease_s = lease_s
+        self._slot_lease_s = slot_lease_s
         self._crashing = crashing
         self._paused: list[Host] = []
         self._partitions: list[tuple[str, str]] = []
@@ -100,6 +102,13 @@ class Nemesis:
             self._pause_past_lease(host)
         elif self._faults.take("kill"):
             self._agents.kill(host, self._rng.uniform(*DOWN_S))
+
+    def stand_still(self, host: Host | None) -> float:
+        """A coordinator stops with a write on its way, and both come back when its slot may be another agent's."""
+        seconds = self._slot_lease_s * self._rng.uniform(1.1, 2.5)
+        if host is not None and host.alive and not host.paused:
+            self._hold(host, seconds * self._rng.uniform(0.9, 1.2))
+        return seconds
 
     def heal(self) -> None:
         """End every fault. Agents that are down come back by themselves."""

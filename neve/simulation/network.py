@@ -149,6 +149,11 @@ class SimNetwork:
         self.reset(self._rng.choice(ends))
         return True
 
+    def reset_silent(self, role: str) -> None:
+        """Break the half-open connections of some hosts, as keepalives do in the end."""
+        for end in [end for end in self._ends if end.silent and end.host.name.startswith(role)]:
+            self.reset(end)
+
     def partition(self, first: str, second: str) -> None:
         """Let nothing pass between two hosts (counted: as many heals undo it)."""
         pair = _pair(first, second)

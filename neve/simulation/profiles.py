@@ -14,7 +14,9 @@ from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, Settings
 
 from neve.simulation.consumer import ConsumerPlan
 from neve.simulation.deletions import DeletionPlan
-from neve.simulation.faults import DATABASE, KINDS, NETWORK, STORE
+from neve.simulation.faults import DATABASE, GROUPS, KINDS, NETWORK, STORE
+from neve.simulation.group_run import draw_members
+from neve.simulation.member import MemberPlan
 from neve.simulation.producer import ProducerPlan
 from schemas.settings import MIB, Settings
 
@@ -58,12 +60,19 @@ class Profile:
     """Kills at exact steps, in place of kills by time."""
     deleting_share: float = 0.4
     """Share of seeds in which records and topics are deleted."""
+    groups_every: int = 0
+    """Every so many seeds have consumer groups; 0 for none."""
+    groups_max: int = 1
+    storm_min_s: float = 0.0
+    """Faults strike for at least this long."""
+    patient_share: float = 0.3
+    """Share of members that wait for a JoinGroup as long as its connection lives."""
 
 
 PROFILES = {
     profile.name: profile
     for profile in (
-        Profile("swarm", "everything that can happen, a random part of it per seed"),
+        Profile("swarm", "everything that can happen, a random part of it per seed", groups_every=3),
         Profile("calm", "no fault at all", kinds=(), faults_min=0),
         Profile("network", "lost requests and replies, resets, partitions", kinds=NETWORK, always=("reply_lost",)),
         Profile("store", "an object store at its worst", kinds=STORE, always=("put_torn", "put_landed_unknown")),
@@ -120,6 +129,25 @@ PROFILES = {
             always=("kill", "delete_partial"),
             deleting_share=1.0,
         ),
+        Profile(
+            "groups",
+            "members of consumer groups come, go, stand still and lose answers, while agents are killed",
+            kinds=("kill", "pause", "reply_lost", "request_lost", "half_open", "reset", "partition", "db_landed_late"),
+            always=("reply_lost", "kill"),
+            groups_every=1,
+            groups_max=2,
+            storm_min_s=12.0,
+        ),
+        Profile(
+            "coordinators",
+            "agents lose their group slots: they stand still past the lease with writes on their way, the database stops",
+            kinds=("pause", "db_slow", "db_stopped", "db_reply_lost", "db_landed_late", "kill", *GROUPS),
+            always=("zombie_write", "pause"),
+            settings=(("group_slot_lease_ms", 1500), ("group_slot_poll_ms", 200)),
+            groups_every=1,
+            patient_share=1.0,
+            storm_min_s=12.0,
+        ),
     )
 }
 
@@ -155,6 +183,7 @@ class Plan:
     topics: tuple[TopicPlan, ...]
     deletion: DeletionPlan
     clients: tuple[ClientPlan, ...]
+    members: tuple[MemberPlan, ...]
     fault_kinds: tuple[str, ...]
     fault_gap_s: tuple[float, float]
     rates: dict[str, float]
@@ -185,6 +214,7 @@ def draw(seed: int, profile: Profile) -> Plan:
         topics=_topics(rng),
         deletion=_deletion(stream(seed, profile.name, "deletion plan"), profile),
         clients=tuple(_client(rng, profile, first=at == 0) for at in range(CLIENTS)),
+        members=_members(seed, profile),
         fault_kinds=kinds,
         fault_gap_s=rng.choice(((0.1, 0.5), (0.2, 1.0), (0.5, 2.0))),
         rates={
@@ -220,6 +250,13 @@ def _deletion(rng: random.Random, profile: Profile) -> DeletionPlan:
         topics=rng.choice((0, 1, 3)),
         retention_ms=rng.choice((None, None, None, 4000, 15_000)),
     )
+
+
+def _members(seed: int, profile: Profile) -> tuple[MemberPlan, ...]:
+    if not profile.groups_every or seed % profile.groups_every:
+        return ()
+    rng = stream(seed, profile.name, "members")
+    return draw_members(rng, patient_share=profile.patient_share, groups_max=profile.groups_max)
 
 
 def _client(rng: random.Random, profile: Profile, *, first: bool) -> ClientPlan:
@@ -289,5 +326,12 @@ def _settings(rng: random.Random, profile: Profile) -> Settings:
         "object_delete_max": rng.choice((1, 3, 1000)),
         "orphan_delay_ms": rng.choice((500, 4000)),
         "orphan_watch_ms": rng.choice((60_000, 86_400_000)),
+        "group_min_session_timeout_ms": 500,
+        "group_initial_rebalance_delay_ms": rng.choice((0, 300, 1000)),
+        "group_new_member_join_timeout_ms": rng.choice((2000, 20_000)),
+        "group_slot_lease_ms": rng.choice((1500, 3000, 6000)),
+        "group_slot_poll_ms": rng.choice((200, 500)),
+        "group_writes_max": rng.choice((1, 3, 64)),
+        "group_write_deadline_ms": rng.choice((1500, 6000)),
     }
     return SimulatedSettings(**(values | dict(profile.settings)))

@@ -19,6 +19,10 @@ import structlog
 
 from neve.simulation.anomalies import PLANTS, planted
 from neve.simulation.checker import RULES, Finding, check
+from neve.simulation.faults import GROUPS
+from neve.simulation.group_anomalies import GROUP_PLANTS
+from neve.simulation.group_rules import GROUP_RULES
+from neve.simulation.group_watches import GROUP_WATCHES
 from neve.simulation.hosts import HOST
 from neve.simulation.invariants import INVARIANTS, violations
 from neve.simulation.loop import SimLoop, SimulationStuck
@@ -31,7 +35,7 @@ SEEDS_THAT_PROVE = 100
 
 @dataclass
 class Result:
-    """One seed's outcome. `planted` is the rule tried on a copy of the history with an anomaly, `planted_found` whether it fired."""
+    """One seed's outcome. `planted` are the rules tried on a copy of the history with an anomaly, with True where it fired."""
 
     seed: int
     profile: str
@@ -46,8 +50,7 @@ class Result:
     judged: dict[str, int]
     errors: dict[str, int]
     findings: list[tuple[str, str]] = field(default_factory=list)
-    planted: str = ""
-    planted_found: bool = False
+    planted: dict[str, bool] = field(default_factory=dict)
 
 
 def run_seed(seed: int, profile: str, *, keep_trace: list[str] | None = None, log: list[str] | None = None) -> Result:
@@ -71,7 +74,7 @@ def run_seed(seed: int, profile: str, *, keep_trace: list[str] | None = None, lo
             findings.append(Finding("crash", "".join(traceback.format_exception(error))[-4000:]))
         scenario.world.closed = True
         trace, steps, seconds = loop.digest(), loop.steps, loop.time()
-        scenario.take_log_starts()
+        scenario.take_database()
         if keep_trace is not None:
             keep_trace += loop.trace or []
         findings += scenario.findings + [Finding("loop_error", _describe(each)) for each in loop.errors[:5]]
@@ -101,15 +104,19 @@ def _judge(scenario: Scenario, findings: list[Finding], result: Result) -> Resul
 
 def _plant(scenario: Scenario, result: Result) -> None:
     """Try the checker on this very history with one anomaly in it: the rule of that name must fire."""
+    seed = scenario.plan.seed
     names = list(PLANTS)
-    rule = names[scenario.plan.seed % len(names)]
-    changed = planted(scenario.history, rule, scenario.plan.seed)
-    if changed is None:
-        return
-    result.planted = rule
-    result.planted_found = any(finding.rule == rule for finding in check(changed).findings)
-    if not result.planted_found:
-        result.findings.append(("checker_blind", f"a planted anomaly of rule {rule} was not found"))
+    rules = [names[seed % len(names)]]
+    if scenario.plan.members:
+        names = list(GROUP_PLANTS)
+        rules.append(names[seed // scenario.plan.profile.groups_every % len(names)])
+    for rule in rules:
+        changed = planted(scenario.history, rule, seed)
+        if changed is None:
+            continue
+        found = result.planted[rule] = any(finding.rule == rule for finding in check(changed).findings)
+        if not found:
+            result.findings.append(("checker_blind", f"a planted anomaly of rule {rule} was not found"))
 
 
 def _describe(context: dict[str, Any]) -> str:
@@ -185,16 +192,20 @@ class Summary:
             self.faults[name] = self.faults.get(name, 0) + count
         for name, count in result.judged.items():
             self.judged[name] = self.judged.get(name, 0) + count
-        if result.planted_found:
-            self.fired[result.planted] = self.fired.get(result.planted, 0) + 1
+        for rule, found in result.planted.items():
+            self.fired[rule] = self.fired.get(rule, 0) + found
 
-    def conclude(self, kinds: Iterable[str]) -> None:
-        """Name what never came up, where there were seeds enough."""
+    def conclude(self, kinds: Iterable[str], *, groups: bool = True) -> None:
+        """Name what never came up, where there were seeds enough. Without `groups` there were no members to judge."""
         if self.seeds < SEEDS_THAT_PROVE:
             return
         self.never = [f"fault {kind}" for kind in kinds if not self.faults.get(kind)]
-        self.never += [f"rule {rule} judged" for rule in (*RULES, *INVARIANTS) if not self.judged.get(rule)]
-        self.never += [f"rule {rule} fired" for rule in PLANTS if not self.fired.get(rule)]
+        rules = [*RULES, *INVARIANTS, *(GROUP_RULES if groups else ())]
+        if not groups:
+            rules = [rule for rule in rules if rule not in GROUP_WATCHES]
+        plants = [*PLANTS, *(GROUP_PLANTS if groups else ())]
+        self.never += [f"rule {rule} judged" for rule in rules if not self.judged.get(rule)]
+        self.never += [f"rule {rule} fired" for rule in plants if not self.fired.get(rule)]
 
 
 def repeat_line(result: Result) -> str:
@@ -223,7 +234,9 @@ def simulate(
         summary.add(result)
         if result.findings and stop_at_finding:
             break
-    summary.conclude((*kinds, *PROFILES[profile].always))
+    needed = (*kinds, *PROFILES[profile].always)
+    groups = bool(PROFILES[profile].groups_every)
+    summary.conclude([kind for kind in needed if groups or kind not in GROUPS], groups=groups)
     return summary
 
 

@@ -17,16 +17,19 @@ from neve.simulation.consumer import Consumer
 from neve.simulation.database import DatabaseServer
 from neve.simulation.deletions import GARBAGE_LEFT, DeletionWatch, PassingTopics, RecordDeleter
 from neve.simulation.faults import Faults
+from neve.simulation.group_run import GroupRun, take_landings
+from neve.simulation.group_wire import GroupCodec
 from neve.simulation.history import History, Key
 from neve.simulation.hosts import HOST, Host
 from neve.simulation.loop import SimLoop
+from neve.simulation.member import Member
 from neve.simulation.nemesis import Nemesis
 from neve.simulation.network import SimNetwork
 from neve.simulation.producer import Producer
 from neve.simulation.profiles import Plan, stream
 from neve.simulation.session import Dialer
 from neve.simulation.store import World
-from neve.simulation.wire import CLASSIC, FLEXIBLE, Codec
+from neve.simulation.wire import CLASSIC, FLEXIBLE
 
 STORM_S = 40.0
 """Faults end after this long, whatever was reached."""
@@ -35,6 +38,7 @@ PROGRESS_S = 200.0
 SETTLED_S = 400.0
 """What nothing refers to must be gone this long after the final reads: dead epochs are listed at growing intervals."""
 CLIENT_TIMEOUT_S = 3.0
+MEMBER = "member"
 
 
 class Scenario:
@@ -81,17 +85,21 @@ class Scenario:
         await self.agents.create_topics()
         nemesis = self._nemesis()
         self.world.after_effect = nemesis.after_effect
+        self.world.stand_still = nemesis.stand_still
         consumers: list[Consumer] = []
         reading = [self._on(host, self._consume(at, host, consumers)) for at, host in self._hosts("consumer")]
         self.faults.healed = False
         for step in self.plan.crash_steps:
             self.loop.at_step[step] = nemesis.crash
         writing = [self._on(host, self._produce(at, host)) for at, host in self._hosts("producer")]
+        groups = self._start_groups()
         deleter = self._deleter()
         deleting = [self._on(Host("deleter"), deleter.run()), self._on(Host("passing"), self._pass_topics())]
         striking = self.loop.create_task(nemesis.run(lambda: all(task.done() for task in writing)), name="nemesis")
         await self._wait(writing, STORM_S)
         nemesis.heal()
+        groups.calm()
+        self.network.reset_silent(MEMBER)
         deleter.stopping = True
         await self._finish(writing, "producers")
         await self._finish(deleting, "deleters")
@@ -99,11 +107,12 @@ class Scenario:
         for consumer in consumers:
             consumer.stopping = True
         await self._finish(reading, "consumers")
+        settling = self.loop.create_task(groups.settle(), name="settling")
         ends = [
             self._on(host, consumer.read_to_end())
             for (_at, host), consumer in zip(self._hosts("reader"), consumers, strict=True)
         ]
-        await self._finish(ends, "final reads")
+        await self._finish([*ends, settling], "final reads and groups")
         if self.plan.deletion.records_gap_s is not None:
             await self._settle()
         self.findings += self.agents.findings()
@@ -126,8 +135,18 @@ class Scenario:
             await asyncio.sleep(2.0)
         self.server.note(GARBAGE_LEFT, [f"{what} is there {SETTLED_S:.0f} s after the end" for what in left[:3]])
 
-    def take_log_starts(self) -> None:
-        """What the history is judged by: the log starts as they ended up."""
+    def _start_groups(self) -> GroupRun:
+        groups = GroupRun(self.loop, self.history.groups, self.keys)
+        groups.start([host for _at, host in self._hosts(MEMBER, len(self.plan.members))], self._member, self._on)
+        return groups
+
+    def _member(self, at: int, host: Host) -> Member:
+        dialer = self._dialer(at % len(self.plan.clients), host)
+        return Member(host.name, self.plan.members[at], dialer, self.history, self.keys, self._stream(host.name))
+
+    def take_database(self) -> None:
+        """What the history is judged by: committed offsets in their order, and the log starts as they ended up."""
+        take_landings(self.server, self.history.groups)
         rows = self.server.read("SELECT t.name, s.shard, s.log_start FROM shards s JOIN topics t ON t.topic = s.topic")
         found = {(str(name), int(str(shard))): int(str(start)) for name, shard, start in rows}
         self.history.starts = {key: found.get(key, 0) for key in self.keys}
@@ -142,15 +161,19 @@ class Scenario:
             self.server,
             self.store,
             self.agents,
-            clients=[host.name for role in ("producer", "consumer") for _at, host in self._hosts(role)],
+            clients=[
+                *(host.name for role in ("producer", "consumer") for _at, host in self._hosts(role)),
+                *(host.name for _at, host in self._hosts(MEMBER, len(plan.members))),
+            ],
             kinds=plan.fault_kinds,
             gap_s=plan.fault_gap_s,
             lease_s=plan.settings.epoch_lease_ms / 1000,
+            slot_lease_s=plan.settings.group_slot_lease_ms / 1000,
             crashing=bool(plan.crash_steps),
         )
 
-    def _hosts(self, role: str) -> list[tuple[int, Host]]:
-        return [(at, Host(f"{role}-{at}")) for at in range(len(self.plan.clients))]
+    def _hosts(self, role: str, count: int | None = None) -> list[tuple[int, Host]]:
+        return [(at, Host(f"{role}-{at}")) for at in range(len(self.plan.clients) if count is None else count)]
 
     def _on(self, host: Host, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         token = HOST.set(host)
@@ -166,7 +189,7 @@ class Scenario:
             self._stream(f"dialer {host.name}"),
             self.history,
             host.name,
-            Codec(FLEXIBLE if client.flexible else CLASSIC),
+            GroupCodec(FLEXIBLE if client.flexible else CLASSIC),
             self.agents.addresses(),
             [topic.name for topic in self.plan.topics] if topics is None else topics,
             stray_share=client.stray_share,
@@ -185,7 +208,13 @@ class Scenario:
             self._stream(host.name),
         )
         records = -(-self.plan.profile.records // len(self.plan.clients))
-        await producer.run(records, lambda: self.faults.total < self.plan.profile.faults_min and not self.faults.healed)
+        await producer.run(records, self._storms)
+
+    def _storms(self) -> bool:
+        """Should faults go on?"""
+        profile = self.plan.profile
+        long_enough = self.loop.time() >= profile.storm_min_s
+        return not self.faults.healed and not (long_enough and self.faults.total >= profile.faults_min)
 
     async def _consume(self, at: int, host: Host, consumers: list[Consumer]) -> None:
         consumer = Consumer(

@@ -156,6 +156,10 @@ class Dialer:
                 await asyncio.sleep(self.rng.uniform(0.5, 1.5) * backoff_s)
                 backoff_s = min(backoff_s * 2, 1.0)
 
+    async def to(self, address: Address) -> Session:
+        """A connection to one agent. Raises one of CONNECTION_FAILURES."""
+        return await self._try(address)
+
     def leave_home(self) -> None:
         """The home agent failed: prefer the next one."""
         self._home = (self._home + 1) % len(self._agents)

@@ -34,6 +34,8 @@ class World:
         self.closed = False
         self.after_effect: Callable[[Host], None] = lambda _host: None
         """Called when a write of a host took effect and its answer hasn't left: the nemesis' best moment."""
+        self.stand_still: Callable[[Host | None], float] = lambda _host: 0.0
+        """Called when a coordinator's write leaves its host: that host stops, and the write arrives this many seconds later."""
         self.on_delete: Callable[[Sequence[str]], None] = lambda _keys: None
         """Called before objects are deleted, for the watch over deletions."""
 

@@ -184,7 +184,7 @@ class Codec:
         self, batches: Sequence[tuple[Key, bytes]], acks: int, timeout_ms: int, topics: Mapping[str, TopicMetadata]
     ) -> bytes:
         """A Produce body: one batch per partition."""
-        grouped = _by_topic(batches)
+        grouped = by_topic(batches)
         out = [self._string(None), _I16.pack(acks), _I32.pack(timeout_ms), self._count(len(grouped))]
         for name, parts in grouped:
             out += [self._topic(name, topics), self._count(len(parts))]
@@ -224,7 +224,7 @@ class Codec:
         topics: Mapping[str, TopicMetadata],
     ) -> bytes:
         """A Fetch body without a session."""
-        grouped = _by_topic(positions)
+        grouped = by_topic(positions)
         out = [] if self.flexible else [_I32.pack(-1)]
         out += [pack(">iiib", max_wait_ms, 1, max_bytes, 0), pack(">ii", 0, -1), self._count(len(grouped))]
         for name, parts in grouped:
@@ -263,7 +263,7 @@ class Codec:
 
     def list_offsets(self, queries: Sequence[tuple[Key, int]], topics: Mapping[str, TopicMetadata]) -> bytes:
         """A ListOffsets body; queries are (key, timestamp). Both generations name topics."""
-        grouped = _by_topic(queries)
+        grouped = by_topic(queries)
         out = [_I32.pack(-1), b"\x00", self._count(len(grouped))]
         for name, parts in grouped:
             out += [self._string(name), self._count(len(parts))]
@@ -293,7 +293,7 @@ class Codec:
 
     def delete_records(self, wanted: Sequence[tuple[Key, int]]) -> bytes:
         """A DeleteRecords body: the offset up to which each partition loses its records."""
-        grouped = _by_topic(wanted)
+        grouped = by_topic(wanted)
         out = [self._count(len(grouped))]
         for name, parts in grouped:
             out += [self._string(name), self._count(len(parts))]
@@ -387,7 +387,8 @@ def _uvarint(value: int) -> bytes:
     return bytes(out)
 
 
-def _by_topic(parts: Sequence[tuple[Key, T]]) -> list[tuple[str, list[tuple[int, T]]]]:
+def by_topic(parts: Sequence[tuple[Key, T]]) -> list[tuple[str, list[tuple[int, T]]]]:
+    """Parts by topic, in the order they come."""
     grouped: dict[str, list[tuple[int, T]]] = {}
     for (name, partition), value in parts:
         grouped.setdefault(name, []).append((partition, value))

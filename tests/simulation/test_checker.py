@@ -8,7 +8,10 @@ import pytest
 
 from neve.simulation.anomalies import PLANTS, planted
 from neve.simulation.checker import RULES, check
-from neve.simulation.history import Ack, History, Listing, Message, Poll, Read, Refusal
+from neve.simulation.group_anomalies import GROUP_PLANTS
+from neve.simulation.group_history import UNKNOWN, Commit, Committed, Landed, Settling, Synced
+from neve.simulation.group_rules import GROUP_RULES
+from neve.simulation.history import Ack, Deletion, History, Listing, Message, Poll, Read, Refusal
 
 KEYS = [("created", 0), ("created", 1), ("appended", 0)]
 
@@ -45,8 +48,55 @@ def clean(seed: int) -> History:
         for key in KEYS:
             poll(history, logs, positions, f"consumer-{consumer}", key, 999.0)
             history.listings.append(Listing(999.0, "end", key, -1, 0, len(logs[key]), history.floor(key)))
-            history.listings.append(Listing(999.0, "end", key, -2, 0, 0, history.floor(key)))
+            history.listings.append(Listing(999.0, "end", key, -2, 0, 0, 0))
+    add_group(history, logs)
+    delete_first(history, logs, KEYS[0])
     return history
+
+
+def delete_first(history: History, logs: dict[tuple[str, int], list[Read]], key: tuple[str, int]) -> None:
+    """The first record is deleted at the end, and the agent that said so tells the new log start."""
+    history.starts = {each: int(each == key) for each in KEYS}
+    history.wants_deleted(key, 1)
+    history.deleted(Deletion(2000.0, "agent", key, 1, 1, 0))
+    rest = tuple(logs[key][1:])
+    history.polled(Poll(2001.0, "late", "late", key, 1, 0, len(logs[key]), 1, rest, 0, start_floor=1))
+
+
+def add_group(history: History, logs: dict[tuple[str, int], list[Read]]) -> None:
+    """Two members of one group: each generation they trade partitions, read half of what is left, and commit twice."""
+    groups = history.groups
+    committed = dict.fromkeys(KEYS, (0, ""))
+    time = 1000.0
+    for generation in range(1, 5):
+        owned = {
+            f"member-{at}": [key for number, key in enumerate(KEYS) if (number + generation) % 2 == at]
+            for at in range(2)
+        }
+        for member, keys in owned.items():
+            time += 1
+            groups.synced.append(Synced(time, "group", generation, member, tuple(sorted(keys))))
+            for key in keys:
+                at, mark = committed[key]
+                groups.committed.append(Committed(time, time + 0.1, "group", key, at if mark else -1, mark))
+                for part in range(2):
+                    time += 1
+                    left = logs[key][at:]
+                    records = tuple(left if generation == 4 else left[: len(left) // 3 + 1])
+                    process = f"{member}.{generation}"
+                    history.polled(
+                        Poll(time, process, member, key, at, 0, len(logs[key]), 0, records, 0, group="group")
+                    )
+                    at += len(records)
+                    mark = f"{process}#{key}{part}"
+                    groups.commits[mark] = Commit(
+                        mark, "group", process, generation, time + 0.2, ((key, at),), time + 0.4, 0
+                    )
+                    groups.landed.append(Landed(int(time * 1000) + 300, "group", key, at, mark))
+                committed[key] = at, mark
+        late = f"late#{generation}"
+        groups.commits[late] = Commit(late, "group", "gone.1", generation - 1, time, ((KEYS[0], 0),), time + 0.1, 22)
+    groups.settlings.append(Settling("group", 3.0, 60.0, ""))
 
 
 def poll(
@@ -70,7 +120,7 @@ def test_a_clean_history_has_no_finding(seed: int) -> None:
     assert [rule for rule, judged in verdict.judged.items() if not judged] == []
 
 
-@pytest.mark.parametrize("rule", RULES)
+@pytest.mark.parametrize("rule", [*RULES, *GROUP_RULES])
 @pytest.mark.parametrize("seed", range(8))
 def test_every_rule_finds_its_anomaly(rule: str, seed: int) -> None:
     history = planted(clean(seed), rule, seed)
@@ -80,10 +130,27 @@ def test_every_rule_finds_its_anomaly(rule: str, seed: int) -> None:
 
 def test_planting_leaves_the_original_clean() -> None:
     history = clean(1)
-    for rule in PLANTS:
+    for rule in (*PLANTS, *GROUP_PLANTS):
         planted(history, rule, 1)
     assert check(history).findings == []
     assert list(PLANTS) == list(RULES)
+    assert list(GROUP_PLANTS) == list(GROUP_RULES)
+
+
+def test_a_commit_without_an_answer_may_be_overtaken_by_the_same_member_alone() -> None:
+    history = clean(2)
+    at = next(at for at, landed in enumerate(history.groups.landed) if landed.offset > 1)
+    landed = history.groups.landed[at]
+    sent = history.groups.commits[landed.mark]
+    unanswered = Commit("early", "group", sent.process, sent.generation, sent.sent - 0.1, ((landed.key, 1),))
+    assert unanswered.error == UNKNOWN
+    history.groups.commits["early"] = unanswered
+    late = landed._replace(ms=landed.ms + 10, offset=1, mark="early")
+    history.groups.landed[at + 1 : at + 1] = [late, landed._replace(ms=landed.ms + 20)]
+    rules = [finding.rule for finding in check(history).findings]
+    assert "committed_back" not in rules
+    history.groups.commits["early"] = Commit("early", "group", "other.1", 9, sent.sent, ((landed.key, 1),))
+    assert "committed_back" in [finding.rule for finding in check(history).findings]
 
 
 def test_a_duplicate_without_idempotence_is_allowed() -> None:

@@ -6,7 +6,16 @@ import os
 import subprocess
 import sys
 
-SEEDS = (("swarm", 1), ("swarm", 12), ("zombie", 2), ("network", 1), ("database", 2), ("store", 2))
+SEEDS = (
+    ("swarm", 1),
+    ("swarm", 12),
+    ("zombie", 2),
+    ("network", 1),
+    ("database", 2),
+    ("store", 2),
+    ("groups", 1),
+    ("coordinators", 2),
+)
 PROGRAM = """
 import sys
 from neve.simulation.run import run_seed
