@@ -37,7 +37,7 @@ async def pair() -> AsyncIterator[tuple[Agent, Agent]]:
         agents = []
         for seed in (1, 2):
             core = await stack.enter_async_context(
-                running_core(store=store, database=database.handle(), seed=seed, topic_poll_interval_ms=3_600_000)
+                running_core(store=store, database=database.handle(), seed=seed, topic_poll_interval_ms=300_000)
             )
             listener = Listener(core.services)
             address = await listener.start("127.0.0.1", 0)
@@ -90,6 +90,23 @@ async def offset_after(agent: Agent, topic: str, part: int) -> tuple[int, int]:
     answer = await agent.client.call(make(2, 5, replica_id=-1, isolation_level=0, topics=rows))
     (found,) = answer.topics[0].partitions
     return int(found.error_code), found.offset
+
+
+async def commit_offset(agent: Agent, topic: str, part: int) -> int:
+    row = {"partition_index": part, "committed_offset": 0, "committed_leader_epoch": -1, "committed_metadata": ""}
+    request = make(
+        8, 7, group_id="g", generation_id_or_member_epoch=-1, member_id="", group_instance_id=None,
+        topics=[{"name": topic, "partitions": [row]}],
+    )  # fmt: skip
+    return int((await agent.client.call(request)).topics[0].partitions[0].error_code)
+
+
+async def test_offsets_of_new_partitions_are_not_unknown_to_other_agents(pair: tuple[Agent, Agent]) -> None:
+    here, there = pair
+    await here.core.topics.create("t", 1, {})
+    assert await commit_offset(there, "t", 1) == 3
+    assert await grow(here, "t", 2) == 0
+    assert await commit_offset(there, "t", 1) != 3, "whoever coordinates the group, the partition is there"
 
 
 async def test_new_partitions_are_usable_at_once_on_every_agent(pair: tuple[Agent, Agent]) -> None:
