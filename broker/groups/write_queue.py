@@ -1,7 +1,8 @@
 """Writes of this agent's coordinators on their way to the database: in order, several in one transaction.
 
 Invariants: writes take effect in the order they were submitted, one transaction at a time, so a write whose outcome is
-unknown may be sent again; every write is answered with a Kafka code, within `group_write_deadline_ms` of its turn.
+unknown may be sent again; every write is answered with a Kafka code, within `group_write_deadline_ms` of its turn;
+NOT_COORDINATOR says for certain that nothing was written.
 """
 
 from __future__ import annotations
@@ -74,10 +75,14 @@ class GroupWriteQueue:
 
     async def _write(self, flight: list[Waiting]) -> None:
         deadline_s = self._clock.monotonic() + self._settings.group_write_deadline_ms / 1000
+        refused = ErrorCode.NOT_COORDINATOR
         while True:
             try:
                 done = await self._store.apply([write for write, _ in flight])
             except (Unreachable, CommitUnknown) as error:
+                if isinstance(error, CommitUnknown):
+                    # If the slot is gone by the next try, this one may have been written while it wasn't.
+                    refused = ErrorCode.COORDINATOR_NOT_AVAILABLE
                 if self._clock.monotonic() < deadline_s:
                     await asyncio.sleep(RETRY_S)
                     continue
@@ -88,7 +93,7 @@ class GroupWriteQueue:
                 await self._after_refusal(flight, error)
             else:
                 for (_, future), held in zip(flight, done, strict=True):
-                    _answer(future, ErrorCode.NONE if held else ErrorCode.NOT_COORDINATOR)
+                    _answer(future, ErrorCode.NONE if held else refused)
             return
 
     async def _after_refusal(self, flight: list[Waiting], error: DatabaseError) -> None:
