@@ -43,7 +43,7 @@ else
 	$(BIN)/python -m pytest $(TESTS) $(ARGS)
 endif
 
-counterparts: ## programs that tests compare with: an S3 server (needs Go), Apache Kafka (Maven, Java), kcat (apt)
+counterparts: ## programs that tests compare with: an S3 server and franz-go (Go), Apache Kafka (Maven, Java), kcat (apt), kafkajs (npm)
 	sh tests/fetch_counterparts.sh
 
 lint: .venv/.dev
@@ -77,6 +77,7 @@ soak: .venv/.dev ## what takes longer than CI may: many seeds, many kills; resul
 reference: .venv/.dev ## write the documentation pages that are made from the program
 	$(BIN)/python -m neve.reference docs
 	$(BIN)/python -m tests.tools.page docs/kafka-tools.md
+	$(BIN)/python -m tests.clients.results docs/clients.md
 
 lock: ## lock dependencies again (needs uv)
 	for set in "core:" "lake:--extra lake" "demo:--extra lake --extra demo" "dev:--extra lake --extra demo --extra dev"; do \

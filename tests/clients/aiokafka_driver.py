@@ -141,12 +141,11 @@ class Aiokafka:
             for number, index in enumerate(range(request["first"], request["first"] + request["count"])):
                 if per_s and number % 50 == 0:
                     await asyncio.sleep(max(0.0, began + number / per_s - time.monotonic()))
-                sent.append(
-                    await producer.send(
-                        request["topic"], records.value(index), records.key(index), index % records.partitions,
-                        records.time_ms + index, records.headers(index),
-                    )
+                future = await producer.send(
+                    request["topic"], records.value(index), records.key(index), index % records.partitions,
+                    records.time_ms + index, records.headers(index),
                 )  # fmt: skip
+                sent.append((index, future))
                 if len(sent) >= SENT_AT_ONCE:
                     await _acknowledged(sent, told)
                     sent = []
@@ -316,9 +315,11 @@ def _refuse(code: int) -> None:
         raise for_code(code)
 
 
-async def _acknowledged(sent: list[Any], told: Told) -> None:
-    for done in await asyncio.wait_for(asyncio.gather(*sent), 120):
-        told.place(done.partition, 0, done.offset, done.timestamp - told.records.time_ms)
+async def _acknowledged(sent: list[tuple[int, Any]], told: Told) -> None:
+    """Wait for all. The index is ours: its answers carry the time of a batch, not of a record."""
+    answers = await asyncio.wait_for(asyncio.gather(*(future for _, future in sent)), 120)
+    for (index, _), done in zip(sent, answers, strict=True):
+        told.place(done.partition, 0, done.offset, index)
 
 
 if __name__ == "__main__":

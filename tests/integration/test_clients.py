@@ -240,6 +240,10 @@ def test_pause_and_resume(client: str, agent: AgentProcess, drivers: Drivers, wr
     driver.call("pause", reader="pause", partitions=[1])
     told.append(driver.call("read", reader="pause", count=10_000))
     assert {run[0] for run in told[-1]["runs"]} == {2}
+    if (client, "pause") in SKIPS:
+        driver.call("close", reader="pause")
+        hold(client, driver.version, "pause", "pauses, doesn't resume")
+        return
     driver.call("resume", reader="pause", partitions=[0, 1])
     told.append(driver.call("read", reader="pause", count=RECORDS - sum(each["count"] for each in told)))
     driver.call("close", reader="pause")

@@ -16,11 +16,11 @@ import pytest
 
 from tests.agents import AgentProcess, agent_on_folder, started
 from tests.clients.cutting_proxy import CuttingProxy
-from tests.clients.drivers import CLIENTS, CODECS, Driver
+from tests.clients.drivers import CLIENTS, CODECS, ClientRefused, Driver
 from tests.clients.fixtures import Drivers, all_drivers, an_hour_ago, at_once, wait_for
 from tests.clients.judge import Case, Runs
 from tests.clients.records import RecordSet
-from tests.clients.results import hold
+from tests.clients.results import SKIPS, hold
 from tests.integration.groups import look
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(280)]
@@ -73,6 +73,9 @@ def test_idempotence_over_cut_connections_and_killed_agents(tmp_path: Path, driv
             if number % 3 == 2:
                 agent.kill()
                 agent.start()
+        for client, written in writing.items():
+            if written.done() and (error := written.exception()):
+                raise AssertionError(f"{client} gave up at {hits}") from error
         assert all(clients == len(cases) and connections for clients, connections in hits), hits
         for client, written in writing.items():
             cases[client].sent[client] = range(EACH)
@@ -148,8 +151,12 @@ class Group:
             all_owned = sorted(partition for each in owned.values() for partition in each)
             return all_owned == list(range(self.records.partitions)) and all(owned.values())
 
-        wait_for(done, lambda: f"not settled: {owned}", seconds)
+        wait_for(done, lambda: f"not settled: {owned}, {self.errors()}, {look(self.agents, self.topic)}", seconds)
         return owned
+
+    def errors(self) -> dict[str, str]:
+        """What members ran into, by member."""
+        return {name: driver.call("owned", member=name)["error"] for name, driver in self.members.items()}
 
     def count(self) -> int:
         """Records read by who is in the group now."""
@@ -196,11 +203,20 @@ def finish(group: Group, writer: Driver, told: dict[str, Any], count: int, read_
         group.leave(name)
     assert group.mismatches == []
     group.case.hold()
-    committed = writer.admin(
-        "committed", group.at, topic=group.topic, group=group.topic, partitions=group.records.partitions
-    )
     partitions = group.records.partitions
-    assert committed == {str(p): len(range(p, count, partitions)) for p in range(partitions)}
+    expected = {str(p): len(range(p, count, partitions)) for p in range(partitions)}
+    committed: list[Any] = []
+
+    def all_committed() -> bool:
+        try:
+            committed.append(
+                writer.admin("committed", group.at, topic=group.topic, group=group.topic, partitions=partitions)
+            )
+        except ClientRefused as refused:
+            committed.append(refused)
+        return bool(committed[-1] == expected)
+
+    wait_for(all_committed, lambda: f"committed: {committed[-1]}", 15)
 
 
 def test_a_group_of_all_clients_while_agents_are_killed(agents: list[AgentProcess], drivers: Drivers) -> None:
@@ -231,3 +247,43 @@ def test_a_group_of_all_clients_while_agents_are_killed(agents: list[AgentProces
     finish(group, writer, told, SHARED, before)
     for driver in clients:
         hold(driver.client, driver.version, "group")
+
+
+@pytest.mark.parametrize("scenario", ["static", "cooperative"])
+def test_members_keep_what_they_have_while_agents_are_killed(
+    scenario: str, agents: list[AgentProcess], drivers: Drivers
+) -> None:
+    count = 20_000
+    records = RecordSet(scenario, an_hour_ago(), partitions=SHARED_PARTITIONS)
+    group = Group(agents, scenario, records, cooperative=scenario == "cooperative", session_ms=15_000)
+    clients = [driver for driver in drivers.here if (driver.client, scenario) not in SKIPS]
+    writer = drivers.here[-2]  # kafkajs: not a member here
+    writer.admin("create", group.at, topic=group.topic, partitions=SHARED_PARTITIONS)
+    instances = {driver.client: driver.client if scenario == "static" else "" for driver in clients}
+    for driver in clients:
+        group.join(driver, driver.client, instance=instances[driver.client])
+    before = group.settled()
+    thread, told = produced(writer, group, count, 2_000)
+    read = 0
+    for driver in clients[:2]:
+        agent = group.coordinator()
+        agent.kill()
+        time.sleep(0.5)
+        agent.start()
+        assert group.settled() == before, "the next coordinator knows the members"
+        read += group.leave(driver.client)
+        group.join(driver, driver.client, instance=instances[driver.client])
+        now = group.settled()
+        if scenario == "static":
+            assert now == before, "a static member that restarts keeps what it has"
+        else:
+            kept = sum(len(before[client] & now[client]) for client in now if client != driver.client)
+            assert kept >= SHARED_PARTITIONS // 2, "the others keep most of what they had"
+            before = now
+    thread.join(60)
+    finish(group, writer, told, count, read)
+    for driver in clients:
+        hold(driver.client, driver.version, scenario)
+    for client, left_out in SKIPS:
+        if left_out == scenario:
+            hold(client, drivers[client].version, scenario, "not in the library")

@@ -210,6 +210,18 @@ class Consuming {
   }
 }
 
+// kafkajs hands a lost connection to its caller. Sent again unchanged, an idempotent producer's batch keeps its sequence.
+async function sendUntilTaken(producer, batch) {
+  for (let attempt = 0; ; attempt++) {
+    try {
+      return await producer.send(batch)
+    } catch (error) {
+      if (attempt === 100 || !['KafkaJSConnectionClosedError', 'KafkaJSConnectionError', 'KafkaJSNumberOfRetriesExceeded'].includes(error.name)) throw error
+      await sleep(100)
+    }
+  }
+}
+
 const readers = new Map()
 const members = new Map()
 const reader = ({ reader }) => readers.get(reader)
@@ -294,7 +306,7 @@ const COMMANDS = {
             value: records.value(index), headers: records.headers(index),
           })
         }
-        const answers = await producer.send({ topic, acks: -1, compression: TYPES[request.codec], messages })
+        const answers = await sendUntilTaken(producer, { topic, acks: -1, compression: TYPES[request.codec], messages })
         const next = new Map(answers.map(each => [each.partition, Number(each.baseOffset)]))
         messages.forEach(({ partition }, at) => {
           told.place(partition, 0, next.get(partition), first + from + at)
