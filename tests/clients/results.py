@@ -48,6 +48,16 @@ SKIPS = {
 """(client, scenario or admin call) -> why it is left out; at most five."""
 
 
+OPEN = {
+    (
+        "kafka-python",
+        "cooperative",
+    ): "fell out of the group without noticing when the coordinator was killed under load; "
+    "not yet seen with Kafka, cause not yet found",
+}
+"""(client, scenario) -> what isn't done yet."""
+
+
 def hold(client: str, version: str, scenario: str, outcome: str = PASSED) -> None:
     """Note an outcome, or hold it against the file."""
     assert scenario in SCENARIOS, scenario
@@ -85,7 +95,9 @@ def page(results: dict[str, Any]) -> str:
         cells = [results[client]["scenarios"][scenario] for client in CLIENTS]
         rows.append(f"| {text} | " + " | ".join(cells) + " |")
     left_out = [f"- {client}, {what}: {why}." for (client, what), why in SKIPS.items()]
-    return HEAD + "\n".join(rows) + "\n\n## Left out\n\n" + "\n".join(left_out) + "\n"
+    undone = [f"- {client}, {what}: {why}." for (client, what), why in OPEN.items()]
+    text = HEAD + "\n".join(rows) + "\n\n## Left out\n\n" + "\n".join(left_out) + "\n"
+    return text + ("\n## Open\n\n" + "\n".join(undone) + "\n" if undone else "")
 
 
 if __name__ == "__main__":

@@ -382,8 +382,8 @@ public final class ClientDriver {
         String group = request.path("group").asText();
         ConfigResource resource = new ConfigResource(ConfigResource.Type.TOPIC, topic);
         Properties properties = properties(request);
-        properties.put("default.api.timeout.ms", "3000"); // what is unknown is asked for that long
-        properties.put("request.timeout.ms", "2000");
+        properties.put("default.api.timeout.ms", "5000"); // what is unknown is asked for that long
+        properties.put("request.timeout.ms", "4000");
         try (Admin admin = Admin.create(properties)) {
             switch (request.get("call").asText()) {
                 case "create":

@@ -214,7 +214,8 @@ class Consuming {
 async function sendUntilTaken(producer, batch) {
   for (let attempt = 0; ; attempt++) {
     try {
-      return await producer.send(batch)
+      const answers = await producer.send(batch)
+      if (answers.length || attempt === 100) return answers // it may come back with nothing where a leader was lost
     } catch (error) {
       if (attempt === 100 || !['KafkaJSConnectionClosedError', 'KafkaJSConnectionError', 'KafkaJSNumberOfRetriesExceeded'].includes(error.name)) throw error
       await sleep(100)
@@ -289,7 +290,7 @@ const COMMANDS = {
     const { records } = told
     const { topic, first, count, per_s: perS = 0 } = request
     const producer = kafka(request, 100).producer({
-      idempotent: request.idempotent, maxInFlightRequests: 1, allowAutoTopicCreation: false,
+      idempotent: request.idempotent, maxInFlightRequests: 1, allowAutoTopicCreation: false, metadataMaxAge: 1000,
       createPartitioner: () => ({ message }) => message.partition,
     })
     await producer.connect()
@@ -306,12 +307,14 @@ const COMMANDS = {
             value: records.value(index), headers: records.headers(index),
           })
         }
-        const answers = await sendUntilTaken(producer, { topic, acks: -1, compression: TYPES[request.codec], messages })
-        const next = new Map(answers.map(each => [each.partition, Number(each.baseOffset)]))
-        messages.forEach(({ partition }, at) => {
-          told.place(partition, 0, next.get(partition), first + from + at)
-          next.set(partition, next.get(partition) + 1)
-        })
+        // one partition at a time: of a send to several agents a part may succeed, and would be sent again with the rest
+        for (let partition = 0; partition < records.partitions; partition++) {
+          const own = messages.filter(each => each.partition === partition)
+          if (!own.length) continue
+          const batch = { topic, acks: -1, compression: TYPES[request.codec], messages: own }
+          const [{ baseOffset }] = await sendUntilTaken(producer, batch)
+          own.forEach(({ timestamp }, at) => told.place(partition, 0, Number(baseOffset) + at, Number(timestamp) - records.timeMs))
+        }
       }
     } finally {
       await producer.disconnect()
