@@ -30,7 +30,12 @@ from tests.clients.records import Told, set_of
 from tests.clients.serve import ClientError, Request, serve
 
 WAIT_S = 60.0
-QUIET = {"log_level": 0, "reconnect.backoff.ms": 20, "reconnect.backoff.max.ms": 200, "retry.backoff.ms": 20}
+QUIET: dict[str, Any] = {
+    "log_level": 0,
+    "reconnect.backoff.ms": 20,
+    "reconnect.backoff.max.ms": 200,
+    "retry.backoff.ms": 20,
+}
 
 
 def translated(error: Exception) -> ClientError:

@@ -52,7 +52,7 @@ class Case:
         for told in self.acknowledged:
             for run in told.runs:
                 values = [b"%d" % index for _, index in expand(run, self.records.partitions)]
-                for at in range(0, run.count, BATCH):  # the checker has a rule of its own for batches at offset 0
+                for at in range(0, run.length, BATCH):  # the checker has a rule of its own for batches at offset 0
                     batch, key = tuple(values[at : at + BATCH]), (self.topic, run.partition)
                     history.acked(Ack(0.0, told.client, key, batch, run.offset + at, -1, 0))
         for told in self.read:
@@ -62,7 +62,7 @@ class Case:
                     Read(offset, b"%d" % index, self.records.time_ms + index)
                     for offset, index in expand(run, self.records.partitions)
                 )
-                end = run.offset + run.count
+                end = run.offset + run.length
                 key = (self.topic, run.partition)
                 history.polled(Poll(0.0, process, process, key, run.offset, 0, end, 0, got, 0))
         return history
@@ -87,10 +87,10 @@ def log_of(told: Iterable[Sequence[int]], partitions: int) -> list[Run]:
         if (
             last is not None
             and last.partition == each.partition
-            and each.offset == last.offset + last.count
-            and each.index == last.index + last.count * partitions
+            and each.offset == last.offset + last.length
+            and each.first == last.first + last.length * partitions
         ):
-            joined[-1] = last._replace(count=last.count + each.count)
+            joined[-1] = last._replace(length=last.length + each.length)
         else:
             joined.append(each)
     return joined

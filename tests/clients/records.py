@@ -11,7 +11,8 @@ from typing import Any, NamedTuple
 
 NOISE_BYTES = 4099
 MISMATCHES_MAX = 5
-Headers = list[tuple[str, bytes | None]]
+Headers = list[tuple[str, Any]]
+"""Names, and bytes or None."""
 
 
 def _noise() -> bytes:
@@ -69,8 +70,9 @@ class Run(NamedTuple):
     partition: int
     stint: int
     offset: int
-    index: int
-    count: int
+    first: int
+    """Index of the first record."""
+    length: int
 
 
 @dataclass
@@ -134,5 +136,5 @@ def set_of(request: Mapping[str, Any]) -> RecordSet:
 
 def expand(run: Run, partitions: int) -> Iterator[tuple[int, int]]:
     """(offset, index) of each record of a run."""
-    for at in range(run.count):
-        yield run.offset + at, run.index + at * partitions
+    for at in range(run.length):
+        yield run.offset + at, run.first + at * partitions

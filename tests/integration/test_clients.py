@@ -107,8 +107,8 @@ def judged(topic: str, records: RecordSet, acknowledged: tuple[Run, ...], read: 
 def test_a_client_writes_with_every_codec(client: str, drivers: Drivers, written: dict[str, Written]) -> None:
     driver = drivers[client]
     log = log_of(written[client].acknowledged, PARTITIONS)
-    assert sum(run.count for run in log) == RECORDS
-    assert [(run.partition, run.offset, run.index) for run in log] == [(p, 0, p) for p in range(PARTITIONS)]
+    assert sum(run.length for run in log) == RECORDS
+    assert [(run.partition, run.offset, run.first) for run in log] == [(p, 0, p) for p in range(PARTITIONS)]
     hold(client, driver.version, "codecs")
 
 

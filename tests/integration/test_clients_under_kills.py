@@ -94,7 +94,7 @@ def test_idempotence_over_cut_connections_and_killed_agents(tmp_path: Path, driv
     proxy.close()
     for case in cases.values():
         case.hold()
-        assert sum(run.count for told in case.read for run in told.runs) == EACH
+        assert sum(run.length for told in case.read for run in told.runs) == EACH
     for driver in clients:
         hold(driver.client, driver.version, "idempotence")
     for client, left_out in OPEN:
