@@ -61,6 +61,10 @@ OPEN = {
 }
 """(client, scenario) -> what isn't done yet."""
 
+UNSTEADY = ("idempotence", "static", "cooperative")
+"""Scenarios that passed once for the clients in the file, and not in every run: they run with NEVE_TEST_UNSTEADY=1 alone,
+and are shown as open until they pass every time."""
+
 
 def hold(client: str, version: str, scenario: str, outcome: str = PASSED) -> None:
     """Note an outcome, or hold it against the file."""
@@ -97,6 +101,8 @@ def page(results: dict[str, Any]) -> str:
     rows.append("| version | " + " | ".join(results[client]["version"] for client in CLIENTS) + " |")
     for scenario, text in SCENARIOS.items():
         cells = [results[client]["scenarios"][scenario] for client in CLIENTS]
+        if scenario in UNSTEADY:
+            cells = ["open: not in every run" if cell == PASSED else cell for cell in cells]
         rows.append(f"| {text} | " + " | ".join(cells) + " |")
     left_out = [f"- {client}, {what}: {why}." for (client, what), why in SKIPS.items()]
     undone = [f"- {client}, {what}: {why}." for (client, what), why in OPEN.items()]

