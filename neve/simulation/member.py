@@ -294,13 +294,13 @@ class Member:
                 self._committed[key] = offset
         self._generation_last = who.generation
         self._joining = False
+        if revoked and self.plan.protocol == COOPERATIVE:  # first of all: the late commit may end with its connection
+            self._rejoin()
         if self._before is not None:
             (process, before, positions), self._before = self._before, None
             moved = (before.member_id, before.generation) != (who.member_id, who.generation)
             if moved and self._rng.random() < self.plan.late_share:
                 await self._late_commit(process, before, positions)
-        if revoked and self.plan.protocol == COOPERATIVE:
-            self._rejoin()
 
     async def _late_commit(self, process: str, who: Identity, positions: dict[Key, int]) -> None:
         """It was on its way all the time. What it is answered is nobody's business but the checker's."""
