@@ -6,17 +6,13 @@ Owns: an older row never replaces a newer one.
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Callable, Mapping
 
-import structlog
-
+from broker.rounds import repeat
 from catalog.configs import Change, ConfigRow, ConfigStore
-from catalog.database import DatabaseError
 from schemas.config_kinds import ConfigKind
 from schemas.settings import Settings
 
-log = structlog.get_logger(__name__)
 Key = tuple[int, str]
 
 
@@ -51,12 +47,8 @@ class ConfigCache:
 
     async def run(self) -> None:
         """Follow changes that other agents make, for ever."""
-        while True:
-            await asyncio.sleep(self._settings.topic_poll_interval_ms / 1000)
-            try:
-                await self.fresh()
-            except DatabaseError as error:
-                log.warning("configs could not be polled", error=str(error))
+        interval_s = self._settings.topic_poll_interval_ms / 1000
+        await repeat(self.fresh, interval_s=interval_s, failure="configs could not be polled")
 
     def _keep(self, row: ConfigRow) -> None:
         before = self._rows.get((row.kind, row.name))

@@ -5,16 +5,10 @@ Outcomes are kept for at least twice the commit deadline, so that every retry of
 
 from __future__ import annotations
 
-import asyncio
-
-import structlog
-
+from broker.rounds import repeat
 from broker.services import Clock
 from catalog.commits import CommitStore
-from catalog.database import DatabaseError
 from schemas.settings import Settings
-
-log = structlog.get_logger(__name__)
 
 DEADLINES_KEPT = 4
 
@@ -31,11 +25,10 @@ class Pruner:
 
     async def run(self) -> None:
         """Prune for ever."""
-        while True:
-            await asyncio.sleep(self._settings.prune_interval_ms / 1000)
-            try:
-                await self._commits.prune_outcomes(DEADLINES_KEPT * self._settings.commit_deadline_ms)
-                await self._commits.prune_producers(self._settings.producer_id_expiration_ms)
-                self.last_success_s = self._clock.monotonic()
-            except DatabaseError as error:
-                log.warning("old rows could not be pruned", error=str(error))
+        interval_s = self._settings.prune_interval_ms / 1000
+        await repeat(self._prune, interval_s=interval_s, failure="old rows could not be pruned")
+
+    async def _prune(self) -> None:
+        await self._commits.prune_outcomes(DEADLINES_KEPT * self._settings.commit_deadline_ms)
+        await self._commits.prune_producers(self._settings.producer_id_expiration_ms)
+        self.last_success_s = self._clock.monotonic()

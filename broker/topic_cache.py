@@ -5,23 +5,18 @@ Owns: an older row never replaces a newer one; a deleted topic leaves the cache,
 
 from __future__ import annotations
 
-import asyncio
 import random
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, replace
 from uuid import UUID
 
-import structlog
-
+from broker.rounds import repeat
 from broker.services import TopicView
 from catalog.configs import Change
-from catalog.database import DatabaseError
 from catalog.topics import TopicRow, TopicStore
 from schemas.names import InvalidName, check_topic_name
 from schemas.settings import Settings
 from schemas.topic_config import values
-
-log = structlog.get_logger(__name__)
 
 DELETED_MAX = 10_000
 """Deleted topics remembered: only as long as a read that began before may still be on its way."""
@@ -111,12 +106,8 @@ class TopicCache:
 
     async def run(self) -> None:
         """Follow changes that other agents make, for ever."""
-        while True:
-            await asyncio.sleep(self._settings.topic_poll_interval_ms / 1000)
-            try:
-                await self.follow()
-            except DatabaseError as error:
-                log.warning("topics could not be polled", error=str(error))
+        interval_s = self._settings.topic_poll_interval_ms / 1000
+        await repeat(self.follow, interval_s=interval_s, failure="topics could not be polled")
 
     async def follow(self) -> None:
         """Take in what changed since the last look."""

@@ -6,18 +6,13 @@ The database alone says "out of range", so an agent that is behind serves old re
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Callable, Mapping
 
-import structlog
-
+from broker.rounds import repeat
 from broker.services import Clock
-from catalog.database import DatabaseError
 from catalog.log_starts import LogStartStore, Raised
 from catalog.sequence import ShardKey
 from schemas.settings import Settings
-
-log = structlog.get_logger(__name__)
 
 CHANGES_MAX = 1_000
 """Changes read at once."""
@@ -51,14 +46,13 @@ class LogStarts:
 
     async def run(self) -> None:
         """Follow for ever."""
-        while True:
-            await asyncio.sleep(self._settings.topic_poll_interval_ms / 1000)
-            try:
-                while await self.follow() == CHANGES_MAX:
-                    pass
-                self.last_success_s = self._clock.monotonic()
-            except DatabaseError as error:
-                log.warning("log starts could not be polled", error=str(error))
+        interval_s = self._settings.topic_poll_interval_ms / 1000
+        await repeat(self._follow_all, interval_s=interval_s, failure="log starts could not be polled")
+
+    async def _follow_all(self) -> None:
+        while await self.follow() == CHANGES_MAX:
+            pass
+        self.last_success_s = self._clock.monotonic()
 
     async def follow(self) -> int:
         """Take in what changed since the last look; returns how many shards did. Raises DatabaseError."""

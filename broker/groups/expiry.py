@@ -6,7 +6,6 @@ together with one that was committed after the look.
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Awaitable, Callable
 
 import structlog
@@ -14,14 +13,14 @@ import structlog
 from broker.groups.retention import expired
 from broker.groups.running import Running
 from broker.groups.states import State
-from catalog.database import DatabaseError
+from broker.rounds import repeat
 from catalog.groups import GroupStore, GroupWrite
 from schemas.settings import Settings
 
 log = structlog.get_logger(__name__)
 
 MINUTE_MS = 60_000
-Submit = Callable[[Running, GroupWrite], "asyncio.Future[int]"]
+Submit = Callable[[Running, GroupWrite], Awaitable[int]]
 
 
 class Expiry:
@@ -34,14 +33,14 @@ class Expiry:
 
     async def run(self, all_running: Callable[[], list[Running]], submit: Submit) -> None:
         """Look every `offsets_retention_check_interval_ms`, for ever."""
-        while True:
-            await asyncio.sleep(self._settings.offsets_retention_check_interval_ms / 1000)
-            try:
-                await self._store.prune_deleted_topics()
-                for running in all_running():
-                    await self.check(running, submit)
-            except DatabaseError as error:
-                log.warning("committed offsets could not be checked for their age", error=str(error))
+
+        async def look() -> None:
+            await self._store.prune_deleted_topics()
+            for running in all_running():
+                await self.check(running, submit)
+
+        interval_s = self._settings.offsets_retention_check_interval_ms / 1000
+        await repeat(look, interval_s=interval_s, failure="committed offsets could not be checked for their age")
 
     async def check(self, running: Running, submit: Submit) -> None:
         """One group. Raises DatabaseError."""

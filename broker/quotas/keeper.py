@@ -2,17 +2,12 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Sequence
 
-import structlog
-
 from broker.quotas.limiter import Limiter
-from catalog.database import DatabaseError
+from broker.rounds import repeat
 from catalog.quotas import QuotaChange, Quotas, QuotaStore
 from schemas.settings import Settings
-
-log = structlog.get_logger(__name__)
 
 
 class QuotaKeeper:
@@ -43,12 +38,8 @@ class QuotaKeeper:
 
     async def run(self) -> None:
         """Follow changes that other agents make, for ever."""
-        while True:
-            await asyncio.sleep(self._settings.quota_poll_interval_ms / 1000)
-            try:
-                await self.follow()
-            except DatabaseError as error:
-                log.warning("client quotas could not be polled", error=str(error))
+        interval_s = self._settings.quota_poll_interval_ms / 1000
+        await repeat(self.follow, interval_s=interval_s, failure="client quotas could not be polled")
 
     def _take(self, change: int, quotas: Quotas) -> Quotas:
         if change > self._seen:  # of two reads side by side the older may come last
