@@ -25,6 +25,7 @@ class ConfigCache:
         self._on_brokers = on_brokers
         self._rows: dict[Key, ConfigRow] = {}
         self._seen = 0
+        self._broker_changes = 0
 
     def of(self, kind: ConfigKind, name: str) -> Mapping[str, str]:
         """What is set on a resource; empty for one that was never heard of."""
@@ -34,6 +35,11 @@ class ConfigCache:
     def names(self, kind: ConfigKind) -> list[str]:
         """The resources of a kind on which something is set, sorted."""
         return sorted(name for (of, name), row in self._rows.items() if of == kind and row.config)
+
+    @property
+    def broker_changes(self) -> int:
+        """See services.Configs."""
+        return self._broker_changes
 
     async def alter(self, kind: ConfigKind, name: str, change: Change) -> None:
         """Replace what is set by `change` of it, in one transaction. Raises what `change` raises."""
@@ -56,4 +62,5 @@ class ConfigCache:
             return
         self._rows[row.kind, row.name] = row
         if row.kind == ConfigKind.BROKER:
+            self._broker_changes += 1
             self._on_brokers()

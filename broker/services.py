@@ -200,6 +200,11 @@ class Configs(Protocol):
         """The resources of a kind on which something is set, sorted, as known here."""
         ...
 
+    @property
+    def broker_changes(self) -> int:
+        """How often what is set for brokers has changed, as known here: for what is worked out from it."""
+        ...
+
     async def fresh(self) -> None:
         """Read now what has changed."""
         ...

@@ -132,6 +132,7 @@ class FakeConfigs:
 
     def __init__(self) -> None:
         self.stored: dict[tuple[int, str], Mapping[str, str]] = {}
+        self.broker_changes = 0
 
     def of(self, kind: ConfigKind, name: str) -> Mapping[str, str]:
         return self.stored.get((kind, name), {})
@@ -144,6 +145,7 @@ class FakeConfigs:
 
     async def alter(self, kind: ConfigKind, name: str, change: Change) -> None:
         self.stored[kind, name] = change(self.of(kind, name))
+        self.broker_changes += kind == ConfigKind.BROKER
 
 
 @dataclass

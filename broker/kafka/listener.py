@@ -11,8 +11,8 @@ from __future__ import annotations
 import asyncio
 import socket
 
-from broker.kafka.broker_configs import value_in_force
 from broker.kafka.connection import Connection
+from broker.kafka.connection_bounds import ConnectionBounds
 from broker.kafka.context import Context
 from broker.kafka.registry import served_apis
 from broker.kafka.statistics import FrontStatistics
@@ -28,6 +28,7 @@ class Listener:
     def __init__(self, services: Services, statistics: FrontStatistics | None = None) -> None:
         self.statistics = statistics or FrontStatistics()
         self._services = services
+        self._bounds = ConnectionBounds(services)
         pool = ReceivePool(services.settings.receive_pool_bytes_max)
         self._context = Context(services, served_apis(), self.statistics, door=self, pool=pool)
         self._connections: dict[int, Connection] = {}
@@ -98,7 +99,7 @@ class Listener:
 
     def admit(self, connection: Connection, address: str) -> str | None:
         """None where the connection may stay, else the reason for closing it."""
-        most, most_per_ip = self._bound("max.connections"), self._bound("max.connections.per.ip")
+        most, most_per_ip = self._bounds.now()
         refusal = None
         if self._draining:
             refusal = "the agent is shutting down"
@@ -115,13 +116,6 @@ class Listener:
         self.statistics.connections_accepted += 1
         self.statistics.connections_open = len(self._connections)
         return None
-
-    def _bound(self, name: str) -> int:
-        """A bound of connections, which can be changed while the agent runs; before it has registered, as it was started."""
-        services = self._services
-        if not services.cluster.brokers():
-            return int(getattr(services.settings, name.replace(".", "_")))
-        return int(value_in_force(name, services.settings, services.configs, services.cluster.self_view) or 0)
 
     def closed(self, connection: Connection, address: str) -> None:
         """A connection has gone."""

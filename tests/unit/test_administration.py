@@ -10,6 +10,7 @@ from uuid import UUID
 import pytest
 
 from broker.agent_core import AgentCore
+from broker.kafka.connection_bounds import ConnectionBounds
 from broker.kafka.listener import Listener
 from broker.objects.memory import MemoryStore
 from catalog.migrate import migrate
@@ -147,6 +148,21 @@ async def test_defaults_of_brokers_hold_for_topics_on_every_agent(pair: tuple[Ag
     assert await produce(there, "t", 0) == (0, 2)
     await here.core.configs.fresh()
     assert await produce(here, "t", 0) == (10, -1), "what is set for one broker is that one's alone"
+
+
+async def test_bounds_of_connections_are_worked_out_again_when_an_agent_hears_of_a_change(
+    pair: tuple[Agent, Agent],
+) -> None:
+    here, there = pair
+    bounds = ConnectionBounds(there.core.services)
+    assert await set_config(here, ConfigKind.BROKER, "", "max.connections", "7") == 0
+    assert (before := bounds.now()).connections_max != 7
+    assert bounds.now() is before
+    await there.core.configs.fresh()
+    assert bounds.now() == (7, before.per_address_max)
+    own = str(there.core.cluster.self_view.broker_id)
+    assert await set_config(there, ConfigKind.BROKER, own, "max.connections.per.ip", "5") == 0
+    assert bounds.now() == (7, 5)
 
 
 async def test_a_deleted_topic_is_gone_on_the_other_agent_and_its_successor_begins_empty(

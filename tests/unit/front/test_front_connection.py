@@ -309,7 +309,7 @@ async def test_the_bound_of_connections_can_be_changed_while_the_agent_runs() ->
         client.writer.write(api_versions(1))
         assert await correlation_id(client) == 1
         for resource, bound in (("", "1"), ("1", "2")):
-            fakes.configs.stored[ConfigKind.BROKER, resource] = {"max.connections": bound}
+            await fakes.configs.alter(ConfigKind.BROKER, resource, lambda _, bound=bound: {"max.connections": bound})  # type: ignore[misc]
             if bound == "1":
                 refused = await Client.connect(address)
                 assert await refused.closed()
