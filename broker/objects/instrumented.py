@@ -91,17 +91,15 @@ class InstrumentedStore:
     def put_now(self, key: str, parts: Sequence[Buffer]) -> bool:
         """See the port. Observed where it stored, or failed, the object."""
         began = self._monotonic()
-        metrics = self._metrics
         try:
-            if not self._inner.put_now(key, parts):
-                return False
+            stored = self._inner.put_now(key, parts)
         except BaseException as error:
-            metrics.operations.labels("put", _OUTCOMES.get(type(error), "error")).inc()
+            self._ended("put", began, error)
             raise
-        metrics.seconds["put"].observe(self._monotonic() - began)
-        metrics.ok["put"].inc()
-        metrics.bytes["put"].inc(sum(map(len, parts)))
-        return True
+        if stored:
+            self._ended("put", began)
+            self._metrics.bytes["put"].inc(sum(map(len, parts)))
+        return stored
 
     async def get(self, key: str, start: int = 0, length: int | None = None) -> Buffer:
         """See the port."""
@@ -135,10 +133,15 @@ class InstrumentedStore:
         try:
             result = await work
         except BaseException as error:
-            self._metrics.operations.labels(operation, _OUTCOMES.get(type(error), "error")).inc()
+            self._ended(operation, began, error)
             raise
+        self._ended(operation, began)
+        return result
+
+    def _ended(self, operation: str, began: float, error: BaseException | None = None) -> None:
+        metrics = self._metrics
+        if error is None:
+            metrics.ok[operation].inc()
         else:
-            self._metrics.ok[operation].inc()
-            return result
-        finally:
-            self._metrics.seconds[operation].observe(self._monotonic() - began)
+            metrics.operations.labels(operation, _OUTCOMES.get(type(error), "error")).inc()
+        metrics.seconds[operation].observe(self._monotonic() - began)
