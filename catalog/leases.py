@@ -40,40 +40,11 @@ class LeaseStore:
         `resume` takes over at once what `holder` itself holds: for a process whose predecessor under the same name is known
         to be dead. Should it live after all, the new epoch fences it like any other holder that was too late.
         """
-
-        async def body(tx: Transaction) -> Lease | None:
-            await tx.execute(
-                "INSERT INTO leases (name, holder, epoch, lease_until_ms) VALUES ($1, '', 0, 0) "
-                "ON CONFLICT (name) DO NOTHING",
-                name,
-            )
-            [(epoch, until, held_by)] = await tx.fetch(
-                "SELECT epoch, lease_until_ms, holder FROM leases WHERE name = $1 {for_update}", name
-            )
-            now = await tx.now_ms()
-            if until > now and not (resume and held_by == holder):
-                return None
-            lease = Lease(name, holder, epoch + 1, now + lease_ms)
-            await tx.execute(
-                "UPDATE leases SET holder = $2, epoch = $3, lease_until_ms = $4 WHERE name = $1",
-                name,
-                holder,
-                lease.epoch,
-                lease.lease_until_ms,
-            )
-            return lease
-
-        return await self._db.transact(body)
+        return await self._db.transact(lambda tx: take(tx, name, holder, lease_ms, resume=resume))
 
     async def renew(self, lease: Lease, lease_ms: int) -> Lease:
         """Prolong a lease to `lease_ms` from now. Raises LeaseLost."""
-
-        async def body(tx: Transaction) -> Lease:
-            now = await check(tx, lease.name, lease.epoch)
-            await tx.execute("UPDATE leases SET lease_until_ms = $2 WHERE name = $1", lease.name, now + lease_ms)
-            return Lease(lease.name, lease.holder, lease.epoch, now + lease_ms)
-
-        return await self._db.transact(body)
+        return await self._db.transact(lambda tx: prolong(tx, lease, lease_ms))
 
     async def renew_all(self, leases: Sequence[Lease], lease_ms: int) -> dict[str, Lease]:
         """Prolong many leases in one transaction; name -> lease. Those that are lost are absent."""
@@ -103,11 +74,54 @@ class LeaseStore:
 
     async def release(self, lease: Lease) -> None:
         """Give a lease back at once; a no-op when it is lost already. Its epoch is never used again."""
-        await self._db.transact(
-            lambda tx: tx.execute(
-                "UPDATE leases SET lease_until_ms = 0 WHERE name = $1 AND epoch = $2", lease.name, lease.epoch
+        await self._db.transact(lambda tx: give_back(tx, lease))
+
+    async def held_by_prefix(self, prefix: str) -> list[Lease]:
+        """Leases that are held now and whose names begin so, by name."""
+        rows = await self._db.snapshot(
+            lambda tx: tx.fetch(
+                "SELECT name, holder, epoch, lease_until_ms FROM leases WHERE substr(name, 1, $2) = $1 "
+                "AND lease_until_ms > {now_ms} ORDER BY name",
+                prefix,
+                len(prefix),
             )
         )
+        return [Lease(*row) for row in rows]
+
+
+async def take(tx: Transaction, name: str, holder: str, lease_ms: int, *, resume: bool = False) -> Lease | None:
+    """`LeaseStore.acquire` as a part of a transaction."""
+    await tx.execute(
+        "INSERT INTO leases (name, holder, epoch, lease_until_ms) VALUES ($1, '', 0, 0) ON CONFLICT (name) DO NOTHING",
+        name,
+    )
+    [(epoch, until, held_by)] = await tx.fetch(
+        "SELECT epoch, lease_until_ms, holder FROM leases WHERE name = $1 {for_update}", name
+    )
+    now = await tx.now_ms()
+    if until > now and not (resume and held_by == holder):
+        return None
+    lease = Lease(name, holder, epoch + 1, now + lease_ms)
+    await tx.execute(
+        "UPDATE leases SET holder = $2, epoch = $3, lease_until_ms = $4 WHERE name = $1",
+        name,
+        holder,
+        lease.epoch,
+        lease.lease_until_ms,
+    )
+    return lease
+
+
+async def prolong(tx: Transaction, lease: Lease, lease_ms: int) -> Lease:
+    """`LeaseStore.renew` as a part of a transaction. Raises LeaseLost."""
+    now = await check(tx, lease.name, lease.epoch)
+    await tx.execute("UPDATE leases SET lease_until_ms = $2 WHERE name = $1", lease.name, now + lease_ms)
+    return replace(lease, lease_until_ms=now + lease_ms)
+
+
+async def give_back(tx: Transaction, lease: Lease) -> None:
+    """`LeaseStore.release` as a part of a transaction."""
+    await tx.execute("UPDATE leases SET lease_until_ms = 0 WHERE name = $1 AND epoch = $2", lease.name, lease.epoch)
 
 
 async def check(tx: Transaction, name: str, epoch: int) -> int:
