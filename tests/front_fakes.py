@@ -18,6 +18,7 @@ from kio.serial import entity_reader, entity_writer
 from broker.clock import SystemClock
 from broker.groups.coordinator import GroupCoordinator
 from broker.kafka.listener import Listener
+from broker.kafka.registry import served_apis
 from broker.quotas.keeper import QuotaKeeper
 from broker.services import (
     Append,
@@ -401,6 +402,12 @@ class Fakes:
 def settings(**changes: Any) -> Settings:
     """Settings for tests, whatever the environment says."""
     return Settings.model_construct(**{**{k: f.default for k, f in Settings.model_fields.items()}, **changes})
+
+
+def versions(key: int) -> list[int]:
+    """The versions in which an API is served."""
+    api = served_apis()[key]
+    return list(range(api.version_min, api.version_max + 1))
 
 
 _CAMEL = FLEXIBLE_FROM

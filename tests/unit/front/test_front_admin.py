@@ -2,36 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
 from typing import Any
 from uuid import UUID
 
 import pytest
 
-from broker.kafka.registry import served_apis
 from schemas.config_kinds import ConfigKind
-from tests.front_fakes import Client, Fakes, batch, make, running, settings
+from tests.front_fakes import Client, Fakes, batch, make, running, settings, versions
 
 TOPIC, BROKER, LOGGER, METRICS, GROUP = 2, 4, 8, 16, 32
 SET, DELETE, APPEND, SUBTRACT = range(4)
 
 
-def versions(key: int) -> list[int]:
-    api = served_apis()[key]
-    return list(range(api.version_min, api.version_max + 1))
-
-
 @pytest.fixture
 async def fakes() -> Fakes:
     return Fakes(settings(partitions_max_per_topic=50, max_request_partition_size_limit=4), agents=3)
-
-
-@pytest.fixture
-async def client(fakes: Fakes) -> AsyncIterator[Client]:
-    async with running(fakes) as (_, address):
-        connected = await Client.connect(address)
-        yield connected
-        await connected.close()
 
 
 # -- CreatePartitions

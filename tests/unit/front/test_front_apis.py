@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import struct
-from collections.abc import AsyncIterator
 from typing import Any
 from uuid import UUID
 
@@ -13,25 +12,12 @@ import pytest
 from broker.kafka.leaders import Leaders, leaders_of
 from broker.kafka.registry import api_rows, served_apis
 from schemas.topic_config import TOPIC_CONFIGS
-from tests.front_fakes import Client, Fakes, batch, make, request_bytes, response_of, running, settings
-
-
-def versions(key: int) -> list[int]:
-    api = served_apis()[key]
-    return list(range(api.version_min, api.version_max + 1))
+from tests.front_fakes import Client, Fakes, batch, make, request_bytes, response_of, running, settings, versions
 
 
 @pytest.fixture
 async def fakes() -> Fakes:
     return Fakes(settings(num_partitions=3, partitions_max_per_topic=50), agents=3)
-
-
-@pytest.fixture
-async def client(fakes: Fakes) -> AsyncIterator[Client]:
-    async with running(fakes) as (_, address):
-        connected = await Client.connect(address)
-        yield connected
-        await connected.close()
 
 
 # -- ApiVersions

@@ -2,31 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
 
-from broker.kafka.registry import served_apis
 from catalog.database import CommitUnknown, Unreachable
 from catalog.log_starts import Raised
 from schemas.kafka.errors import ErrorCode
-from tests.front_fakes import Client, Fakes, make, running, settings
+from tests.front_fakes import Client, Fakes, make, versions
 
-VERSIONS = range(served_apis()[21].version_min, served_apis()[21].version_max + 1)
-
-
-@pytest.fixture
-async def fakes() -> Fakes:
-    return Fakes(settings())
-
-
-@pytest.fixture
-async def client(fakes: Fakes) -> AsyncIterator[Client]:
-    async with running(fakes) as (_, address):
-        connected = await Client.connect(address)
-        yield connected
-        await connected.close()
+VERSIONS = versions(21)
 
 
 async def ask(client: Client, version: int, *wanted: tuple[str, int, int]) -> list[tuple[str, int, int, int]]:

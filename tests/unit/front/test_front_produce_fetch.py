@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import struct
-from collections.abc import AsyncIterator
 from typing import Any
 from uuid import UUID
 
@@ -19,19 +18,6 @@ from tests.front_fakes import Client, Fakes, batch, make, running, settings
 
 FIRST_RECORD = 61
 BEHIND_EPOCH = 16
-
-
-@pytest.fixture
-async def fakes() -> Fakes:
-    return Fakes(settings())
-
-
-@pytest.fixture
-async def client(fakes: Fakes) -> AsyncIterator[Client]:
-    async with running(fakes) as (_, address):
-        connected = await Client.connect(address)
-        yield connected
-        await connected.close()
 
 
 def produce(version: int, *topics: tuple[Any, list[tuple[int, bytes | None]]], **fields: Any) -> Any:
