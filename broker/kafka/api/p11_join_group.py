@@ -18,7 +18,7 @@ from uuid import UUID
 from broker.groups.requests import Join, JoinReply
 from broker.kafka.answers import request_of, response
 from broker.kafka.call import Buffers, Call, Reply
-from broker.kafka.group_answers import check_group_id, client_host, groups_of
+from broker.kafka.group_answers import asked, check_group_id, client_host
 from broker.kafka.messages import Message
 from broker.kafka.registry import serve
 from schemas.kafka.api_keys import ApiKey
@@ -56,9 +56,7 @@ async def _join(call: Call, request: Message) -> Buffers:
         id_required=call.version >= MEMBER_ID_REQUIRED_FROM,
         skips=call.version >= SKIP_ASSIGNMENT_FROM,
     )
-    answer = await groups_of(call).ask(request["group_id"], join)
-    assert isinstance(answer, JoinReply), "a join is answered as a join"
-    return _answer(call, answer)
+    return _answer(call, await asked(call, request["group_id"], join, JoinReply))
 
 
 def _answer(call: Call, answer: JoinReply) -> Buffers:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from broker.groups.requests import Heartbeat
 from broker.kafka.answers import request_of, response
 from broker.kafka.call import Buffers, Call, Reply
-from broker.kafka.group_answers import check_group_id, groups_of
+from broker.kafka.group_answers import asked, check_group_id
 from broker.kafka.messages import Message
 from broker.kafka.registry import serve
 from schemas.kafka.api_keys import ApiKey
@@ -25,6 +25,4 @@ def heartbeat(call: Call) -> Reply:
 
 async def _beat(call: Call, request: Message) -> Buffers:
     beat = Heartbeat(request["member_id"], request["generation_id"], request.get("group_instance_id"))
-    answer = await groups_of(call).ask(request["group_id"], beat)
-    assert isinstance(answer, int), "a heartbeat is answered with a code"
-    return _fail(call, answer)
+    return _fail(call, await asked(call, request["group_id"], beat, int))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from broker.groups.requests import Leave, LeaveReply
 from broker.kafka.answers import request_of, response
 from broker.kafka.call import Buffers, Call, Reply
-from broker.kafka.group_answers import check_group_id, groups_of
+from broker.kafka.group_answers import asked, check_group_id
 from broker.kafka.messages import Message
 from broker.kafka.registry import serve
 from schemas.kafka.api_keys import ApiKey
@@ -32,9 +32,7 @@ def leave_group(call: Call) -> Reply:
 async def _leave(call: Call, request: Message) -> Buffers:
     members = _members(call, request)
     named = tuple((member["member_id"], member.get("group_instance_id")) for member in members)
-    answer = await groups_of(call).ask(request["group_id"], Leave(named))
-    assert isinstance(answer, LeaveReply), "a leave is answered as a leave"
-    return _answer(call, members, answer)
+    return _answer(call, members, await asked(call, request["group_id"], Leave(named), LeaveReply))
 
 
 def _answer(call: Call, members: list[Message], answer: LeaveReply) -> Buffers:

@@ -11,7 +11,7 @@ from __future__ import annotations
 from broker.groups.requests import Sync, SyncReply
 from broker.kafka.answers import request_of, response
 from broker.kafka.call import Buffers, Call, Reply
-from broker.kafka.group_answers import check_group_id, groups_of
+from broker.kafka.group_answers import asked, check_group_id
 from broker.kafka.messages import Message
 from broker.kafka.registry import serve
 from schemas.kafka.api_keys import ApiKey
@@ -43,9 +43,7 @@ async def _sync(call: Call, request: Message) -> Buffers:
         protocol=request.get("protocol_name"),
         assignments=tuple((given["member_id"], bytes(given["assignment"])) for given in request["assignments"]),
     )
-    answer = await groups_of(call).ask(request["group_id"], sync)
-    assert isinstance(answer, SyncReply), "a sync is answered as a sync"
-    return _answer(call, answer)
+    return _answer(call, await asked(call, request["group_id"], sync, SyncReply))
 
 
 def _answer(call: Call, answer: SyncReply) -> Buffers:
