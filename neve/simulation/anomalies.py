@@ -10,7 +10,7 @@ import copy
 import random
 from collections.abc import Callable
 
-from neve.simulation.checker import OFFSET_OUT_OF_RANGE
+from neve.simulation.checker import OFFSET_OUT_OF_RANGE, RULES
 from neve.simulation.group_anomalies import GROUP_PLANTS
 from neve.simulation.history import Ack, History, Key, Listing, Message, OrderRefusal, Poll, Read, Refusal
 
@@ -303,34 +303,8 @@ def refused_in_order(history: History, rng: random.Random) -> bool:
     return bool(found)
 
 
-PLANTS: dict[str, Plant] = {
-    plant.__name__: plant
-    for plant in (
-        lost_write,
-        unseen,
-        duplicate,
-        inconsistent_offsets,
-        never_written,
-        refused_read,
-        reordered,
-        sequence_hole,
-        poll_skip,
-        nonmonotonic_poll,
-        ack_offset,
-        zero_offset,
-        spurious_success,
-        watermark_back,
-        beyond_watermark,
-        false_out_of_range,
-        short_listing,
-        stale_log_start,
-        deletion_undone,
-        deleted_too_much,
-        timestamps,
-        corrupt_batch,
-        refused_in_order,
-    )
-}
+PLANTS: dict[str, Plant] = {rule: globals()[rule] for rule in RULES}
+"""Each is named after the rule that must find it; a rule without one fails here."""
 
 
 def planted(history: History, rule: str, seed: int) -> History | None:

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import replace
 
 from neve.simulation.group_history import Commit, Committed, Landed
-from neve.simulation.group_rules import FENCED
+from neve.simulation.group_rules import FENCED, GROUP_RULES
 from neve.simulation.history import History
 
 Plant = Callable[[History, random.Random], bool]
@@ -111,16 +111,5 @@ def unconsumed(history: History, rng: random.Random) -> bool:
     return True
 
 
-GROUP_PLANTS: dict[str, Plant] = {
-    plant.__name__: plant
-    for plant in (
-        two_owners,
-        committed_back,
-        commit_lost,
-        stale_committed,
-        fenced_commit,
-        old_generation,
-        unsettled,
-        unconsumed,
-    )
-}
+GROUP_PLANTS: dict[str, Plant] = {rule: globals()[rule] for rule in GROUP_RULES}
+"""Each is named after the rule that must find it; a rule without one fails here."""
