@@ -2,7 +2,8 @@
 
 Written by one leased job alone. Invariants owned here: an extent of a live topic is removed only where it ends at or below
 the log start; whatever is removed is counted off its object in the same transaction, so `objects.extents_live` is always
-the number of extents that refer to it; a deleted topic's shard goes when no commit can add to it any more.
+the number of extents that refer to it; a deleted topic's shard goes when no commit can add to it any more. Compaction
+replaces extents meanwhile: those to be removed are locked first, then their objects, both in order, as it does.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from catalog.database import Columns, Database, Row, Transaction
 from catalog.leases import Lease, check
 from catalog.sequence import ShardKey
 
+_ID: Columns = (("object_id", "bigint"),)
 _RELEASED: Columns = (("object_id", "bigint"), ("extents", "integer"))
 _HEAD: Columns = (("topic", "bigint"), ("shard", "integer"), ("offset_next", "bigint"))
 _SHARDS = (
@@ -36,7 +38,7 @@ _BELOW = (
     "SELECT e.offset_next, e.object_id, e.byte_length FROM extents AS e WHERE e.topic = $1 AND e.shard = $2 "
     "AND e.offset_next <= COALESCE((SELECT s.log_start FROM shards AS s JOIN topics AS t ON t.topic = s.topic "
     "WHERE s.topic = $1 AND s.shard = $2 AND t.deleted_ms IS NULL), 9223372036854775807) "
-    "ORDER BY e.offset_next LIMIT $3"
+    "ORDER BY e.offset_next LIMIT $3 {for_update:e}"
 )
 _SIZE = (
     "SELECT COALESCE(SUM(w.byte_length), 0), MAX(w.offset_next), COUNT(*) FROM (SELECT e.byte_length, e.offset_next "
@@ -153,6 +155,12 @@ async def _remove(tx: Transaction, key: ShardKey, rows: Sequence[Row]) -> None:
         return
     await tx.execute("DELETE FROM extents WHERE topic = $1 AND shard = $2 AND offset_next <= $3", *key, rows[-1][0])
     released = Counter(row[1] for row in rows)
+    await tx.fetch_rows(
+        "SELECT o.object_id FROM {rows} AS r JOIN objects AS o ON o.object_id = r.object_id "
+        "ORDER BY o.object_id {for_update:o}",
+        _ID,
+        [(object_id,) for object_id in sorted(released)],
+    )
     await tx.execute_rows(
         "UPDATE objects SET extents_live = extents_live - r.extents FROM {rows} AS r "
         "WHERE objects.object_id = r.object_id",
