@@ -51,11 +51,26 @@ class Reader(Protocol):
         ...
 
 
-class ConfluentReader(threading.Thread):
+class PythonReader(threading.Thread):
+    """A client of Python in a thread of its own, which reads until `ended`."""
+
+    def __init__(self, bootstrap: str, topic: str) -> None:
+        super().__init__(daemon=True)
+        self.arguments = (bootstrap, topic)
+        self.got: list[str] = []
+        self.ended = threading.Event()
+        self.start()
+
+    def stop(self) -> None:
+        """Leave the group."""
+        self.ended.set()
+        self.join(TIMEOUT_S)
+
+
+class ConfluentReader(PythonReader):
     """confluent-kafka, with what it was assigned and what was taken away from it."""
 
     def __init__(self, bootstrap: str, topic: str, strategy: str = "range", instance: str | None = None) -> None:
-        super().__init__(daemon=True)
         config = {
             "bootstrap.servers": bootstrap,
             "group.id": topic,
@@ -67,13 +82,11 @@ class ConfluentReader(threading.Thread):
             "log_level": 0,
         }
         self.consumer = Consumer(config | ({"group.instance.id": instance} if instance else {}))
-        self.got: list[str] = []
         self.owned: set[int] = set()
         self.assignments = 0
         self.revoked: list[int] = []
-        self.ended = threading.Event()
         self.consumer.subscribe([topic], on_assign=self._assigned, on_revoke=self._revoked, on_lost=self._revoked)
-        self.start()
+        super().__init__(bootstrap, topic)
 
     def _assigned(self, _: Consumer, partitions: list[TopicPartition]) -> None:
         self.assignments += 1
@@ -90,19 +103,8 @@ class ConfluentReader(threading.Thread):
                     self.got.append((message.value() or b"").decode())
         self.consumer.close()
 
-    def stop(self) -> None:
-        self.ended.set()
-        self.join(TIMEOUT_S)
 
-
-class KafkaPythonReader(threading.Thread):
-    def __init__(self, bootstrap: str, topic: str) -> None:
-        super().__init__(daemon=True)
-        self.arguments = (bootstrap, topic)
-        self.got: list[str] = []
-        self.ended = threading.Event()
-        self.start()
-
+class KafkaPythonReader(PythonReader):
     def run(self) -> None:
         from kafka import KafkaConsumer
         from kafka.coordinator.assignors.range import RangePartitionAssignor
@@ -117,19 +119,8 @@ class KafkaPythonReader(threading.Thread):
             self.got += [m.value.decode() for messages in consumer.poll(100).values() for m in messages]
         consumer.close()
 
-    def stop(self) -> None:
-        self.ended.set()
-        self.join(TIMEOUT_S)
 
-
-class AiokafkaReader(threading.Thread):
-    def __init__(self, bootstrap: str, topic: str) -> None:
-        super().__init__(daemon=True)
-        self.arguments = (bootstrap, topic)
-        self.got: list[str] = []
-        self.ended = threading.Event()
-        self.start()
-
+class AiokafkaReader(PythonReader):
     def run(self) -> None:
         asyncio.run(self._read(*self.arguments))
 
@@ -149,10 +140,6 @@ class AiokafkaReader(threading.Thread):
                 self.got += [(m.value or b"").decode() for messages in polled.values() for m in messages]
         finally:
             await consumer.stop()
-
-    def stop(self) -> None:
-        self.ended.set()
-        self.join(TIMEOUT_S)
 
 
 class JavaReader(threading.Thread):
