@@ -43,7 +43,7 @@ else
 	$(BIN)/python -m pytest $(TESTS) $(ARGS)
 endif
 
-counterparts: ## programs that tests compare with: an S3 server and franz-go (Go), Apache Kafka (Maven, Java), kcat (apt), kafkajs (npm)
+counterparts: ## programs that tests compare with: an S3 server and franz-go (Go), Apache Kafka (Maven, a JDK), kcat (apt), kafkajs (npm)
 	sh tests/fetch_counterparts.sh
 
 lint: .venv/.dev
