@@ -41,8 +41,8 @@ _BELOW = (
     "ORDER BY e.offset_next LIMIT $3 {for_update:e}"
 )
 _SIZE = (
-    "SELECT COALESCE(SUM(w.byte_length), 0), MAX(w.offset_next), COUNT(*) FROM (SELECT e.byte_length, e.offset_next "
-    "FROM extents AS e WHERE e.topic = $1 AND e.shard = $2 AND e.offset_next > $3 ORDER BY e.offset_next LIMIT $4) AS w"
+    "SELECT COALESCE(SUM(w.byte_length), 0), MAX(w.offset_next), COUNT(*), MIN(w.offset_first) FROM "
+    "(SELECT e.byte_length, e.offset_next, e.offset_first FROM extents AS e WHERE e.topic = $1 AND e.shard = $2 AND e.offset_next > $3 ORDER BY e.offset_next LIMIT $4) AS w"
 )
 
 
@@ -77,6 +77,15 @@ class Trimmed(NamedTuple):
     more: bool
 
 
+class Size(NamedTuple):
+    """Bytes of a shard's next extents, the offsets they cover, and whether there may be more behind them."""
+
+    bytes: int
+    offset_first: int
+    offset_next: int
+    more: bool
+
+
 class RetainedStore:
     """Reads and removals of old rows of `extents`."""
 
@@ -105,10 +114,12 @@ class RetainedStore:
             OldExtent(next_, _time(timestamp, committed), committed, size) for next_, timestamp, committed, size in rows
         ]
 
-    async def size(self, key: ShardKey, above: int, limit: int) -> tuple[int, int, bool]:
-        """(bytes, where they end, whether there may be more) of the next extents that end above this offset."""
-        [(size, end, count)] = await self._db.snapshot(lambda tx: tx.fetch(_SIZE, *key, above, limit))
-        return int(size), above if end is None else int(end), count == limit
+    async def size(self, key: ShardKey, above: int, limit: int) -> Size:
+        """Of the next extents that end above this offset."""
+        [(size, end, count, first)] = await self._db.snapshot(lambda tx: tx.fetch(_SIZE, *key, above, limit))
+        if end is None:
+            return Size(0, above, above, False)
+        return Size(int(size), int(first), int(end), count == limit)
 
     async def trim(self, key: ShardKey, limit: int, lease: Lease) -> Trimmed:
         """Remove the oldest extents below the log start (all, of a deleted topic), at most `limit`. Raises LeaseLost."""

@@ -141,9 +141,9 @@ class Retention:
         exported = self._pins.exported(topic, key[1])
         if exported is None or extents[-1].offset_next <= exported:
             return len(extents)
-        size, _, _ = await self._retained.size(key, exported, 2**31 - 1)
+        size = await self._retained.size(key, exported, 2**31 - 1)
         self._steps -= 1
-        pin = Pin(exported, self._settings.export_pin_ms, self._settings.export_pin_bytes, size)
+        pin = Pin(exported, self._settings.export_pin_ms, self._settings.export_pin_bytes, size.bytes)
         count = unpinned(extents, pin=pin, now_ms=now_ms)
         if count < len(extents):
             log.info(

@@ -1,6 +1,7 @@
 """How many bytes each log with a retention.bytes has, counted once and then kept up, a bounded number of rows at a time.
 
 Good only for one holder of the deletion job at a time, who alone removes extents: it begins anew after any failure.
+Compaction keeps the bytes of what it replaces; where it joins what was counted with what wasn't, a log is counted again.
 """
 
 from __future__ import annotations
@@ -31,10 +32,16 @@ class LogSizes:
 
         Nothing that ends at or below the log start may be left in the log.
         """
-        counted = self._counted.setdefault(key, _Counted(0, log_start))
-        more_bytes, counted.end, more = await self._retained.size(key, counted.end, self._rows_max)
-        counted.bytes += more_bytes
-        return None if more else counted.bytes
+        counted = self._counted.get(key)
+        size = await self._retained.size(key, log_start if counted is None else counted.end, self._rows_max)
+        if counted is not None and size.offset_first < counted.end:
+            counted = None  # compaction has put what was counted and what wasn't into one extent: count again
+            size = await self._retained.size(key, log_start, self._rows_max)
+        if counted is None:
+            counted = self._counted[key] = _Counted(0, log_start)
+        counted.bytes += size.bytes
+        counted.end = size.offset_next
+        return None if size.more else counted.bytes
 
     def removed(self, key: ShardKey, size: int, through: int) -> None:
         """Extents of so many bytes are gone, the last of which ended at `through`."""

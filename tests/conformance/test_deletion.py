@@ -173,9 +173,9 @@ async def test_old_extents_and_sizes(world: World) -> None:
     assert old[1].timestamp_ms == old[1].committed_ms >= before_ms, "without a time, when it was written"
     assert isinstance(old[0], OldExtent)
     assert await world.retained.oldest(world.key(1), 15, 1) == [old[1]]
-    assert await world.retained.size(world.key(1), 0, 2) == (200, 20, True)
-    assert await world.retained.size(world.key(1), 20, 2) == (100, 30, False)
-    assert await world.retained.size(world.key(1), 30, 2) == (0, 30, False)
+    assert await world.retained.size(world.key(1), 0, 2) == (200, 0, 20, True)
+    assert await world.retained.size(world.key(1), 20, 2) == (100, 20, 30, False)
+    assert await world.retained.size(world.key(1), 30, 2) == (0, 30, 30, False)
 
 
 async def test_an_object_is_condemned_when_nothing_lies_in_it(world: World) -> None:
