@@ -1,7 +1,8 @@
 """Which faults are armed, how likely each is, and how often each fired.
 
-A fault is a kind (one word of `KINDS`). Code under simulation asks `take(kind)` where the fault would strike. It strikes
-when the nemesis armed it, or by chance at the kind's rate. After `heal` nothing strikes any more.
+A fault is a kind (one word of `KINDS`; those of store and database are points of `schemas.fault_points`). Code under
+simulation asks `take(kind)` where the fault would strike, and the table of running agents decides: it strikes when the
+nemesis armed it, or by chance at the kind's rate. After `heal` nothing strikes any more.
 """
 
 from __future__ import annotations
@@ -9,24 +10,12 @@ from __future__ import annotations
 import random
 from collections.abc import Mapping
 
+from broker.faults.table import FaultTable
+from schemas.fault_points import POINTS, FaultRule
+
 NETWORK = ("request_lost", "reply_lost", "half_open", "latency", "reset", "partition")
-STORE = (
-    "put_refused",
-    "put_landed_unknown",
-    "put_lost_unknown",
-    "put_landed_late",
-    "put_torn",
-    "put_slow",
-    "get_refused",
-    "get_truncated",
-    "get_flipped",
-    "get_slow",
-    "delete_refused",
-    "delete_partial",
-    "delete_unconfirmed",
-    "list_refused",
-)
-DATABASE = ("db_refused", "db_reply_lost", "db_request_lost", "db_landed_late", "db_slow", "db_stopped")
+STORE = tuple(point.name for point in POINTS.values() if point.place == "store" and point.survivable)
+DATABASE = (*(point.name for point in POINTS.values() if point.place == "database"), "db_stopped")
 HOSTS = ("kill", "pause", "pause_past_lease", "sweep")
 GROUPS = ("zombie_write",)
 KINDS = NETWORK + STORE + DATABASE + HOSTS + GROUPS
@@ -36,39 +25,32 @@ class Faults:
     """Armed faults and counters of one run."""
 
     def __init__(self, rng: random.Random, rates: Mapping[str, float] | None = None) -> None:
-        self.fired: dict[str, int] = dict.fromkeys(KINDS, 0)
         self.healed = False
-        self._rng = rng
-        self._rates = dict(rates or {})
-        self._armed: dict[str, int] = {}
+        self.fired: dict[str, int] = dict.fromkeys(KINDS, 0)
+        self._table = FaultTable(rng, self.note)
+        self._chances = [FaultRule(kind, rate) for kind, rate in (rates or {}).items() if rate]
+        self._only_chances()
 
     def arm(self, kind: str, times: int = 1) -> None:
         """Let `kind` strike the next `times` times it can."""
         assert kind in self.fired, f"unknown fault {kind!r}"
-        self._armed[kind] = self._armed.get(kind, 0) + times
+        self._table.add(FaultRule(kind, times=times), first=True)
 
     def take(self, kind: str) -> bool:
         """True where `kind` strikes now; counted as fired."""
-        if self.healed:
-            return False
-        armed = self._armed.get(kind, 0)
-        if armed:
-            self._armed[kind] = armed - 1
-        else:
-            rate = self._rates.get(kind, 0.0)
-            if not rate or self._rng.random() >= rate:
-                return False
-        self.fired[kind] += 1
-        return True
+        return not self.healed and self._table.strike(kind) is not None
 
     def note(self, kind: str) -> None:
-        """Count a fault that the nemesis brought about itself (kill, pause, partition, ...)."""
+        """Count a fault, also one that the nemesis brought about itself (kill, pause, partition, ...)."""
         self.fired[kind] += 1
 
     def heal(self) -> None:
         """Nothing strikes from now on."""
         self.healed = True
-        self._armed.clear()
+        self._only_chances()
+
+    def _only_chances(self) -> None:
+        self._table.replace((rule, float("inf")) for rule in self._chances)
 
     @property
     def total(self) -> int:

@@ -7,20 +7,22 @@ import contextlib
 import random
 import time
 import uuid
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from pathlib import Path
 
 import pytest
 from prometheus_client import CollectorRegistry
 
 from broker.clock import SystemClock
-from broker.objects.faulty import FaultPlan, FaultyStore
+from broker.faults.table import FaultTable
+from broker.objects.faulty import FaultyStore
 from broker.objects.instrumented import InstrumentedStore, ObjectMetrics
 from broker.objects.local import LocalStore, open_quietly
 from broker.objects.memory import MemoryStore
 from broker.objects.port import ObjectStore
 from broker.objects.retrying import RetryingStore, RetryLimits
 from broker.objects.s3 import S3Options, S3Store
+from schemas.fault_points import FaultRule
 from tests.counterparts import S3Server
 
 NAMES = (
@@ -85,9 +87,20 @@ def build(name: str, folder: Path, request: pytest.FixtureRequest) -> ObjectStor
     if name == "retrying":
         return retrying(memory)
     if name == "faulty":  # with faults on, and the retries that have to hide them
-        plan = FaultPlan(refused=0.1, lost_reply=0.1, late=0.1, dropped=0.1, slow=0.1, broken_list=0.1, delay_ms_max=5)
-        return retrying(FaultyStore(memory, random.Random(7), plan))
+        puts = ("put_refused", "put_landed_unknown", "put_landed_late", "put_lost_unknown", "put_slow")
+        rates = dict.fromkeys((*puts, "get_refused", "get_truncated", "delete_refused", "list_refused"), 0.1)
+        return retrying(faulty(memory, 7, rates, delay_ms=5)[0])
     return memory
+
+
+def faulty(
+    inner: ObjectStore, seed: int, rates: Mapping[str, float], *, delay_ms: int = 1
+) -> tuple[FaultyStore, FaultTable]:
+    """A store whose faults strike by chance, and the table that decides and counts."""
+    table = FaultTable(random.Random(seed))
+    for point, rate in rates.items():
+        table.add(FaultRule(point, rate, delay_ms=delay_ms).checked())
+    return FaultyStore(inner, random.Random(seed), table.strike, table.armed), table
 
 
 Answer = Callable[[asyncio.StreamReader, asyncio.StreamWriter, str, bytes], Awaitable[None]]

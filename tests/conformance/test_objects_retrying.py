@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from broker.clock import SystemClock
-from broker.objects.faulty import FAULTS, FaultPlan, FaultyStore
+from broker.objects.faulty import PUT_POINTS, FaultyStore
 from broker.objects.memory import MemoryStore
 from broker.objects.port import (
     AlreadyExists,
@@ -24,6 +24,8 @@ from broker.objects.port import (
     Unavailable,
 )
 from broker.objects.retrying import RetryingStore, RetryLimits
+from schemas.fault_points import POINTS
+from tests.conformance.object_stores import faulty
 
 KEY = "c/segments/1/0-00000000000000aa"
 BODY = b"the records of a flush"
@@ -98,10 +100,10 @@ async def test_timed_out_and_absent_is_tried_again_under_the_same_name() -> None
 
 async def test_landed_late_is_stored_once() -> None:
     inner = MemoryStore(lambda: 0)
-    faulty = FaultyStore(inner, random.Random(4), FaultPlan(late=1.0, delay_ms_max=1))
-    await retrying(faulty, attempts=50, backoff_ms=4, backoff_max_ms=4).put(KEY, [BODY])
-    await faulty.settled()
-    assert faulty.fired["late"] >= 1
+    store, faults = faulty(inner, 4, {"put_landed_late": 1.0})
+    await retrying(store, attempts=50, backoff_ms=4, backoff_max_ms=4).put(KEY, [BODY])
+    await store.settled()
+    assert faults.fired["put_landed_late"] >= 1
     assert await inner.get(KEY) == BODY
 
 
@@ -268,9 +270,12 @@ async def test_waits_grow_with_jitter_and_replay_from_a_seed() -> None:
 
 async def test_many_writers_over_every_fault_lose_nothing_and_invent_nothing() -> None:
     inner = MemoryStore(lambda: 0)
-    plan = FaultPlan(refused=0.1, lost_reply=0.2, late=0.2, dropped=0.2, slow=0.1, truncated=0.1, flipped=0.1, delay_ms_max=3)  # fmt: skip
-    faulty = FaultyStore(inner, random.Random(11), plan)
-    store = retrying(faulty, attempts=8)
+    points = [
+        name for name in PUT_POINTS if POINTS[name].survivable and name != "put_torn"
+    ]  # a torn name is never ours
+    rates = dict.fromkeys([*points, "get_refused", "get_truncated", "get_flipped", "get_slow"], 0.12)
+    under, faults = faulty(inner, 11, rates, delay_ms=3)
+    store = retrying(under, attempts=8)
     bodies = {f"c/{n % 40}": [] for n in range(120)}  # type: dict[str, list[bytes]]
     acknowledged: list[tuple[str, bytes]] = []
 
@@ -284,12 +289,12 @@ async def test_many_writers_over_every_fault_lose_nothing_and_invent_nothing() -
         acknowledged.append((key, body))
 
     await asyncio.gather(*(write(n) for n in range(120)))
-    await faulty.settled()
+    await under.settled()
     assert len(acknowledged) > 40
     for key, body in acknowledged:
         assert await inner.get(key) == body
     async for page in inner.list("c"):
         for info in page:
             assert await inner.get(info.key) in bodies[info.key]
-    never = [fault for fault in FAULTS if not faulty.fired[fault] and fault != "broken_list"]
+    never = [point for point in rates if not faults.fired[point]]
     assert not never, f"faults that never fired: {never}"

@@ -10,11 +10,13 @@ import pytest
 from prometheus_client import CollectorRegistry
 
 from broker.clock import SystemClock
-from broker.objects.faulty import FaultPlan, FaultyStore
+from broker.faults.table import FaultTable
+from broker.objects.faulty import FaultyStore
 from broker.objects.local import LocalStore
 from broker.objects.open import bare_store, open_store
 from broker.objects.port import NotFound, Refused, Unavailable
 from broker.objects.s3 import S3Store
+from schemas.fault_points import FaultRule
 from schemas.settings import Settings
 
 
@@ -80,11 +82,10 @@ def test_no_representation_shows_the_secret() -> None:
 
 async def test_metrics_count_each_request_with_its_outcome(tmp_path: Path) -> None:
     registry = CollectorRegistry()
-    faulty: list[FaultyStore] = []
+    faults = FaultTable(random.Random(1))
 
     def wrap(inner: Any) -> FaultyStore:
-        faulty.append(FaultyStore(inner, random.Random(1), FaultPlan()))
-        return faulty[0]
+        return FaultyStore(inner, random.Random(1), faults.strike, faults.armed)
 
     store = open_store(settings(data=tmp_path), SystemClock(), random.Random(1), registry, wrap)
     await store.put("c/x", [b"12", b"345"])
@@ -92,7 +93,8 @@ async def test_metrics_count_each_request_with_its_outcome(tmp_path: Path) -> No
     with pytest.raises(NotFound):
         await store.head("c/absent")
     assert len([page async for page in store.list("c")]) == 1
-    faulty[0].plan = FaultPlan(refused=1.0)
+    faults.add(FaultRule("get_refused"))
+    faults.add(FaultRule("delete_refused"))
     with pytest.raises(Unavailable):
         await store.get("c/x")
     assert await store.delete(["c/x"]) == []

@@ -1,0 +1,1 @@
+"""Faults on purpose: which strike where, and the wrappers of store, database and connections that let them."""
