@@ -21,6 +21,15 @@ class Settings(BaseSettings):
 
     model_config = SettingsConfigDict(env_prefix="NEVE_", toml_file="neve.toml", frozen=True, extra="ignore")
 
+    profile: Literal["production", "staging", "development"] = Field(
+        "production",
+        description="What this agent is for; in staging and development faults can be let strike (`neve fault`).",
+    )
+    fault_poll_interval_ms: int = Field(
+        500, gt=0, description="Faults that were set or removed through other agents are looked for this often."
+    )
+    faults_max: int = Field(100, gt=0, description="Most faults set at a time.")
+
     # Where things are
     data: Path | None = Field(None, description="Embedded mode: one folder for SQLite, objects and tables.")
     bucket: str | None = Field(None, description="Object store URL, s3://bucket/prefix or file:///path.")
@@ -175,13 +184,38 @@ class Settings(BaseSettings):
     max_decompressed_message_bytes: int = Field(128 * MIB, gt=0, description="Bound on one batch's decompressed bytes.")
     partitions_max_per_topic: int = Field(100_000, gt=0, description="Most partitions of one topic.")
 
+    # Jobs
+    job_lease_ms: int = Field(
+        60_000,
+        gt=0,
+        description="Lease of a job, renewed at a third of it: another process goes on with it this long after a crash.",
+    )
+    job_poll_ms: int = Field(2_000, gt=0, description="How often a process with the role compact looks for due jobs.")
+    job_turn_ms: int = Field(1_000, gt=0, description="A job works this long, then others have their turns.")
+    job_turn_timeout_ms: int = Field(600_000, gt=0, description="A turn that hasn't ended after this long has failed.")
+    job_hold_ms: int = Field(
+        60_000, gt=0, description="A job with more and more to do is given back after this long: others may take it."
+    )
+    job_slice_ms: int = Field(
+        20, gt=0, description="A job works this long, then it rests for as long as clients' use of the CPU asks."
+    )
+    job_rest_max_ms: int = Field(1_000, gt=0, description="Longest rest of a job.")
+    job_share_min: float = Field(
+        0.1, gt=0, le=1, description="Share of the time that jobs work while clients need the whole CPU."
+    )
+    job_nice: int = Field(
+        10, ge=0, le=19, description="Niceness of the process that runs jobs. See docs/operations.md before raising it."
+    )
+    job_retry_ms: int = Field(
+        1_000, gt=0, description="First wait of a job that failed; each next one is twice as long."
+    )
+    job_retry_max_ms: int = Field(60_000, gt=0, description="Longest wait of a job that failed.")
+
     # Deletion
     log_retention_check_interval_ms: int = Field(
         300_000, gt=0, description="How often retention looks for records that are too old or too many."
     )
-    deletion_interval_ms: int = Field(
-        60_000, gt=0, description="How often the deletion job looks for what can go: one agent of the cluster does it."
-    )
+    deletion_interval_ms: int = Field(60_000, gt=0, description="How often the deletion job looks for what can go.")
     deletion_lease_ms: int = Field(60_000, gt=0, description="Lease of the deletion job, renewed at a third of it.")
     deletion_shards_max: int = Field(1_000, gt=0, description="Partitions the deletion job looks at in one query.")
     deletion_rows_max: int = Field(2_000, gt=0, description="Most rows one transaction of the deletion job touches.")
