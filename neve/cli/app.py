@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import typer
 
-from neve.cli import agent, demo, query, segment, settings, simulate, topic, verify
+from neve.cli import agent, demo, fault, fsck, query, segment, settings, simulate, topic, verify
 
 app = typer.Typer(
     name="neve",
@@ -19,8 +19,10 @@ app.command("agent", short_help="Run an agent until SIGTERM, which drains it.")(
 app.add_typer(topic.app, name="topic")
 app.command("query", short_help="Ask the tables in SQL, with DuckDB.")(query.query)
 app.command("verify", short_help="Recompute a topic from its log and its tables; compare.")(verify.verify)
+app.command("fsck", short_help="Metadata, segments and tables, checked for damage.")(fsck.fsck)
 app.command("settings", short_help="Every effective setting and where it comes from.")(settings.settings)
 app.command("simulate", short_help="The whole system under seeds, with faults, judged.")(simulate.simulate)
+app.add_typer(fault.app, name="fault")
 app.add_typer(segment.app, name="segment")
 
 
