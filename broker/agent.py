@@ -20,13 +20,16 @@ from starlette.types import ASGIApp
 from broker.agent_core import AgentCore, build_core
 from broker.clock import SystemClock
 from broker.data_metrics import DataCollector, WriteMetrics
+from broker.faults.staged import StagedFaults, faults_allowed
 from broker.http.app import Check, make_app
 from broker.http.metrics import FrontCollector
 from broker.http.server import HttpServer
+from broker.kafka.connection import Connection
 from broker.kafka.listener import Listener
 from broker.objects.open import open_store
 from broker.objects.port import NotFound
 from broker.open_files import allow_connections
+from broker.services import Clock
 from broker.thread_workers import ThreadWorkers
 from catalog.open import open_database
 from schemas.settings import Settings
@@ -54,6 +57,7 @@ class Agent:
         self._listener: Listener | None = None
         self.registry = CollectorRegistry()
         self.core: AgentCore | None = None
+        self.faults: StagedFaults | None = None
         self.kafka_address: tuple[str, int] = ("", 0)
         self.http_address: tuple[str, int] = ("", 0)
 
@@ -70,9 +74,12 @@ class Agent:
         allow_connections(settings.max_connections)
         clock = SystemClock()
         rng = random.SystemRandom()
-        store = open_store(settings, clock, rng, self.registry)
+        faults = self.faults = self._staged(clock, rng)
+        store = open_store(settings, clock, rng, self.registry, faults.wrap_store if faults else None)
         self._end.push_async_callback(store.close)
         database = await open_database(settings)
+        if faults is not None:
+            database = faults.wrap_database(database)
         self._end.push_async_callback(database.close)
         workers = ThreadWorkers(settings.record_workers, settings.record_work_max)
         self._end.push_async_callback(workers.close)
@@ -83,7 +90,7 @@ class Agent:
         self.core = core
         core.supervisor.on_failure(self._failed.set)
         self.registry.register(DataCollector(core))
-        listener = Listener(core.services)
+        listener = Listener(core.services, connection=faults.connection if faults else Connection)
         self.registry.register(FrontCollector(listener.statistics))
         host, port = split_address(settings.kafka)
         if port == 0:  # a free port is known only once it is bound; clients can't know it before either
@@ -91,6 +98,9 @@ class Agent:
         advertised = split_address(settings.advertise) if settings.advertise else (host, port)
         self._end.push_async_callback(core.stop)
         await core.start(advertised[0], advertised[1] or port)
+        if faults is not None:
+            await faults.follow()
+            core.supervisor.start("faults", faults.run())
         self._end.push_async_callback(listener.stop)
         if self.kafka_address[1] == 0:
             self.kafka_address = await listener.start(host, port)
@@ -111,6 +121,9 @@ class Agent:
             broker_id=core.cluster.self_view.broker_id,
             cluster_id=core.cluster.cluster_id,
         )
+
+    def _staged(self, clock: Clock, rng: random.Random) -> StagedFaults | None:
+        return StagedFaults(self._settings, clock, rng, self.registry) if faults_allowed(self._settings) else None
 
     async def drain(self) -> None:
         """Accept nothing more, flush, answer; at most `drain_ms`. What isn't committed by then is answered with an error."""

@@ -15,6 +15,7 @@ from catalog.exports import ExportStore
 from catalog.extents import ExtentStore
 from catalog.sequence import ShardKey
 from catalog.topics import TopicStore
+from neve.http_faults import fault_routes
 from schemas.topic_config import value_of
 
 if TYPE_CHECKING:
@@ -91,4 +92,4 @@ def state_app(agent: Callable[[], Agent]) -> Starlette:
             ]
         )
 
-    return Starlette(routes=[Route("/cluster", cluster), Route("/exports", exports)])
+    return Starlette(routes=[Route("/cluster", cluster), Route("/exports", exports), *fault_routes(agent)])

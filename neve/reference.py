@@ -1,4 +1,4 @@
-"""Pages of the documentation that are made from the program: Kafka APIs, consumer groups, settings, topic configs.
+"""Pages of the documentation that are made from the program: Kafka APIs, consumer groups, faults, settings, topic configs.
 
 `make reference` writes them; a test holds the files against the program, so they can't drift.
 """
@@ -11,6 +11,7 @@ from pathlib import Path
 from broker.groups.slots import SLOTS
 from broker.groups.states import drawing, rules_table
 from broker.kafka.registry import api_rows
+from schemas.fault_points import POINTS, SUBJECTS
 from schemas.settings import Settings
 from schemas.topic_config import TOPIC_CONFIGS
 
@@ -95,7 +96,46 @@ def topic_configs() -> str:
     return "\n".join(lines) + "\n"
 
 
+def faults() -> str:
+    """docs/faults.md."""
+    lines = [
+        "# Faults on purpose",
+        "",
+        "Made from `schemas/fault_points.py` by `make reference`.",
+        "",
+        "A running staging system lets faults strike on purpose, and `neve workload` says whether anything was lost over them:",
+        "",
+        "```sh",
+        "export NEVE_PROFILE=staging                      # of the agents; production, the default, refuses faults",
+        "neve fault add put_landed_unknown --rate 0.2 --for 600",
+        "neve fault add db_reply_lost --rate 0.05 --pattern 'CommitStore.*'",
+        "neve fault add reply_lost --rate 0.01 --pattern 'Produce *' --times 50",
+        "neve fault list",
+        "neve fault remove --all",
+        "```",
+        "",
+        "Rules are kept in the metadata database; every agent follows them (`fault_poll_interval_ms`), also one that starts later.",
+        "`--for` is counted by the database's clock, `--times` on each agent. What strikes is counted in `neve_faults_total{point}`.",
+        "The database's own faults never touch the rules, so that they can always be removed. A production agent has none of the",
+        "wrappers and ignores the rules. The exporter has no faults. The simulation strikes with the same points, by the same table.",
+        "",
+        "`--pattern` is matched as file names are (`*`, `?`, `[...]`):",
+        "",
+        "| place | compared with |",
+        "|---|---|",
+        *(f"| {place} | {subject} |" for place, subject in SUBJECTS.items()),
+        "",
+        "| fault | place | what it does |",
+        "|---|---|---|",
+    ]
+    for point in POINTS.values():
+        does = point.does if point.survivable else f"{point.does} **Nothing survives that**: a workload must find it."
+        lines.append(f"| `{point.name}` | {point.place} | {does} |")
+    return "\n".join(lines) + "\n"
+
+
 PAGES = {
+    "faults.md": faults,
     "kafka-apis.md": kafka_apis,
     "consumer-groups.md": consumer_groups,
     "settings.md": settings,

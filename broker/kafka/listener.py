@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import socket
+from collections.abc import Callable
 
 from broker.kafka.connection import Connection
 from broker.kafka.connection_bounds import ConnectionBounds
@@ -25,9 +26,15 @@ SWEEPS_PER_IDLE_TIME = 10
 class Listener:
     """One listening address and its connections. `make_connection` is the protocol factory, for other loops too."""
 
-    def __init__(self, services: Services, statistics: FrontStatistics | None = None) -> None:
+    def __init__(
+        self,
+        services: Services,
+        statistics: FrontStatistics | None = None,
+        connection: Callable[[Context, int], Connection] = Connection,
+    ) -> None:
         self.statistics = statistics or FrontStatistics()
         self._services = services
+        self._connection = connection
         self._bounds = ConnectionBounds(services)
         pool = ReceivePool(services.settings.receive_pool_bytes_max)
         self._context = Context(services, served_apis(), self.statistics, door=self, pool=pool)
@@ -44,7 +51,7 @@ class Listener:
         """The protocol of the next connection."""
         number = self._next_number
         self._next_number += 1
-        return Connection(self._context, number)
+        return self._connection(self._context, number)
 
     async def start(self, host: str, port: int, *, backlog: int = 1024) -> tuple[str, int]:
         """Listen; returns the address bound (port 0 asks for a free one). Raises OSError where it is taken."""
