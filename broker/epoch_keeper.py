@@ -40,12 +40,14 @@ class HeldEpoch:
 class EpochKeeper:
     """Implements broker.ingest.upload.Tickets. `run` belongs to the agent's supervisor."""
 
-    def __init__(self, epochs: EpochStore, clock: Clock, settings: Settings, *, instance: str) -> None:
+    def __init__(
+        self, epochs: EpochStore, clock: Clock, settings: Settings, *, instance: str, lease_ms: int | None = None
+    ) -> None:
         self._epochs = epochs
         self._clock = clock
         self._instance = instance
-        self._lease_ms = settings.epoch_lease_ms
-        self._lease_s = settings.epoch_lease_ms / 1000
+        self._lease_ms = settings.epoch_lease_ms if lease_ms is None else lease_ms
+        self._lease_s = self._lease_ms / 1000
         self._rotate_s = settings.epoch_rotate_ms / 1000
         self._current: HeldEpoch | None = None
         self._held: dict[int, HeldEpoch] = {}

@@ -211,6 +211,57 @@ class Settings(BaseSettings):
     )
     job_retry_max_ms: int = Field(60_000, gt=0, description="Longest wait of a job that failed.")
 
+    # Compaction
+    compaction_enable: bool = Field(
+        True, description="Agents with the role compact merge small objects of records that have settled."
+    )
+    compaction_interval_ms: int = Field(30_000, gt=0, description="How often small objects are looked for.")
+    compaction_settle_ms: int = Field(
+        60_000, ge=0, description="Records committed less long ago are left where they are: tail readers are at them."
+    )
+    compaction_object_bytes: int = Field(64 * MIB, gt=0, description="Largest object that compaction writes, about.")
+    compaction_extent_bytes: int = Field(
+        4 * MIB,
+        gt=0,
+        lt=2**31,
+        description="Adjacent records of a partition are joined up to this size; a reader of old data loads as much at once.",
+    )
+    compaction_extents_min: int = Field(
+        8, ge=2, description="Fewer adjacent extents of a partition wait until there are more."
+    )
+    compaction_extents_max: int = Field(4_096, ge=2, description="Most extents replaced in one metadata transaction.")
+    compaction_span_ms: int = Field(
+        600_000,
+        ge=0,
+        description="Extents are joined over this much time, or an eighth of their age: retention then drops them together.",
+    )
+    compaction_rows_max: int = Field(10_000, gt=0, description="Extents looked at in one query.")
+    compaction_shards_max: int = Field(100, gt=0, description="Partitions looked at in one query.")
+
+    # Compaction by key
+    key_compaction_enable: bool = Field(
+        False, description="Agents with the role compact compact topics with cleanup.policy=compact by key."
+    )
+    key_compaction_interval_ms: int = Field(
+        15_000, gt=0, description="How often topics are looked at whose records are to be compacted by key."
+    )
+    key_compaction_tail_ms: int = Field(
+        60_000,
+        ge=0,
+        description="Records committed less than this ago aren't compacted by key; what Kafka leaves is its active segment.",
+    )
+    key_compaction_keys_max: int = Field(
+        500_000,
+        gt=0,
+        description="Most keys held in memory while a partition is compacted, about 200 bytes each; a log with more is done in several rounds.",
+    )
+    key_compaction_chunk_bytes: int = Field(
+        32 * MIB, gt=0, description="Bytes of a log that are rewritten in one step, into one object."
+    )
+    key_compaction_attempts: int = Field(
+        5, gt=0, description="Attempts of such a step whose extents others change meanwhile, before the round is given up."
+    )
+
     # Deletion
     log_retention_check_interval_ms: int = Field(
         300_000, gt=0, description="How often retention looks for records that are too old or too many."

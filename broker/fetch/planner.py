@@ -59,6 +59,16 @@ def plan_fetch(parts: Sequence[FetchPart], views: Sequence[ShardView], max_bytes
     return planned, total
 
 
+def replan(part: PlannedPart, view: ShardView) -> PlannedPart:
+    """The same part of an answer from another view of its shard: what it may take of the answer stays."""
+    if view.error:
+        return PlannedPart(view.error, -1, -1, (), 0, False)
+    stop, _ = _within(view, part.limit)
+    return PlannedPart(
+        0, view.high_watermark, view.log_start, view.extents[view.at : stop], part.limit, part.whole_first
+    )
+
+
 def freeze(view: ShardView, bytes_max: int) -> ShardView:
     """The same view over its own copy of the extents that `bytes_max` can need: the index may change under the other."""
     if view.at >= view.end:

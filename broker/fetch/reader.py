@@ -2,7 +2,8 @@
 
 Owns: OFFSET_OUT_OF_RANGE and "unknown partition" are answered only from a database read begun after the request arrived;
 a missing or corrupt extent fails its partition alone; nothing is skipped: once a partition's answer is cut short inside
-an extent, it ends there.
+an extent, it ends there. An extent whose object is gone was perhaps put elsewhere by compaction, or its records deleted:
+its partition is planned once more, from a database read begun then.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ import structlog
 from broker.fetch.block_cache import BlockCache, BlockKey, StoredObject
 from broker.fetch.object_names import ObjectNames
 from broker.fetch.offsets import OffsetFinder
-from broker.fetch.planner import PlannedPart, ShardView, freeze, plan_fetch
+from broker.fetch.planner import PlannedPart, ShardView, freeze, plan_fetch, replan
 from broker.fetch.shard_reads import Answer, Question, ShardReads
 from broker.fetch.spans import BadExtent, Span
 from broker.fetch.tail_index import TailIndex
@@ -241,7 +242,9 @@ class FetchReader:
             affordable.append(plan if taken == len(plan.extents) else plan._replace(extents=plan.extents[:taken]))
         return affordable
 
-    async def _serve_part(self, part: FetchPart, plan: PlannedPart, until_s: float, got: bool) -> FetchedPart:
+    async def _serve_part(
+        self, part: FetchPart, plan: PlannedPart, until_s: float, got: bool, *, planned_again: bool = False
+    ) -> FetchedPart:
         """One partition. Once anything was `got` for this answer, no further extent is waited for after `until_s`:
         slow reads of many extents must not outlast the client, again and again, without progress."""
         if plan.error:
@@ -257,15 +260,15 @@ class FetchReader:
             try:
                 span = await self._read(extent)
             except (NotFound, Corrupt, BadExtent, ObjectStoreError, DatabaseError) as error:
-                gone = await self._gone(part) if isinstance(error, NotFound) and not records else 0
-                if gone:
-                    return _error_part(gone)
+                if records:
+                    break  # what came before is good; the next fetch begins at the bad extent and says so
+                again = None if planned_again or not isinstance(error, NotFound) else await self._plan_again(part, plan)
+                if again is not None:
+                    return await self._serve_part(part, again, until_s, got, planned_again=True)
                 log.error(
                     "extent could not be read", topic=part.topic, shard=part.shard, offset=extent.offset_first,
                     object_id=extent.object_id, error=str(error), error_type=type(error).__name__,
                 )  # fmt: skip
-                if records:
-                    break  # what came before is good; the next fetch begins at the bad extent and says so
                 return _error_part(CORRUPT_MESSAGE if isinstance(error, Corrupt | BadExtent) else KAFKA_STORAGE_ERROR)
             piece, whole = span.cut(part.offset, limit - length, whole_first)
             if piece:
@@ -276,19 +279,18 @@ class FetchReader:
                 break
         return FetchedPart(0, plan.high_watermark, plan.high_watermark, plan.log_start, records, length)
 
-    async def _gone(self, part: FetchPart) -> int:
-        """Why an object may rightly not be there: the topic was deleted, or its log begins behind the offset by now (this
-        agent stood still for long). From a database read begun now; 0 where neither is so."""
+    async def _plan_again(self, part: FetchPart, plan: PlannedPart) -> PlannedPart | None:
+        """An object is not there, rightly perhaps: compaction has put its records elsewhere, the topic was deleted, or its log
+        begins behind the offset by now (this agent stood still for long). None where the database can't be asked."""
         key = (part.topic, part.shard)
         self._index.drop(key)
         try:
-            [answer] = await self._reads.ask([Question(*key, part.offset, 0)])
+            [answer] = await self._reads.ask([Question(*key, part.offset, max(plan.limit, 1))])
         except DatabaseError:
-            return 0
-        if answer is None:
-            return UNKNOWN_TOPIC_OR_PARTITION
-        self._index.raise_log_start(key, answer.log_start)
-        return OFFSET_OUT_OF_RANGE if part.offset < answer.log_start else 0
+            return None
+        if answer is not None:
+            self._index.raise_log_start(key, answer.log_start)
+        return replan(plan, self._from_database(part, answer, []))
 
     async def read_extent(self, extent: Extent, stored: StoredObject | None) -> Span:
         """One extent, ready to serve. Raises the store's errors, BadExtent, DatabaseError."""
