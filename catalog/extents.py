@@ -114,20 +114,21 @@ class ExtentStore:
         """Bounds of many shards in one query; shards that are gone are absent."""
         return await self._db.snapshot(lambda tx: _bounds(tx, sorted(set(keys))))
 
-    async def first_from_time(self, topic: int, shard: int, timestamp: int) -> PlacedExtent | None:
-        """The first extent at or above the log start whose largest timestamp (Unix ms) is at least `timestamp`."""
-        return await self._one(topic, shard, _FIRST_FROM_TIME, timestamp)
+    async def first_from_time(self, topic: int, shard: int, timestamp: int, above: int = 0) -> PlacedExtent | None:
+        """The first extent that ends above the log start and above `above`, and whose largest timestamp (Unix ms) is at
+        least `timestamp`."""
+        return await self._one(topic, shard, _FIRST_FROM_TIME, timestamp, above=above)
 
     async def of_max_time(self, topic: int, shard: int) -> PlacedExtent | None:
         """The first extent that holds the shard's largest timestamp."""
         return await self._one(topic, shard, _OF_MAX_TIME)
 
-    async def _one(self, topic: int, shard: int, sql: str, *args: int) -> PlacedExtent | None:
+    async def _one(self, topic: int, shard: int, sql: str, *args: int, above: int = 0) -> PlacedExtent | None:
         async def body(tx: Transaction) -> PlacedExtent | None:
             bounds = (await _bounds(tx, [(topic, shard)])).get((topic, shard))
             if bounds is None:
                 return None
-            rows = await tx.fetch(sql, topic, shard, bounds.log_start, *args)
+            rows = await tx.fetch(sql, topic, shard, max(bounds.log_start, above), *args)
             return _placed(rows[0]) if rows else None
 
         return await self._db.snapshot(body)

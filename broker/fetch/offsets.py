@@ -41,8 +41,8 @@ NOT_FOUND = OffsetAnswer(0, -1, -1)
 class TimeReads(Protocol):
     """The extent that a timestamp query needs (catalog.extents). Each answer is from a snapshot of its own."""
 
-    async def first_from_time(self, topic: int, shard: int, timestamp: int) -> PlacedExtent | None:
-        """The first extent at or above the log start with timestamp_max >= timestamp."""
+    async def first_from_time(self, topic: int, shard: int, timestamp: int, above: int = 0) -> PlacedExtent | None:
+        """The first extent that ends above the log start and `above`, with timestamp_max >= timestamp."""
         ...
 
     async def of_max_time(self, topic: int, shard: int) -> PlacedExtent | None:
@@ -84,35 +84,44 @@ class OffsetFinder:
         if timestamp in (LATEST_TIERED, EARLIEST_PENDING_UPLOAD):
             return NOT_FOUND
         try:
-            if timestamp == MAX_TIMESTAMP:
-                placed = await self._times.of_max_time(topic, shard)
-            else:
-                placed = await self._times.first_from_time(topic, shard, timestamp)
-            if placed is None:
-                return NOT_FOUND
-            target = placed.extent.timestamp_max if timestamp == MAX_TIMESTAMP else timestamp
-            return await self._by_time(target, placed, bounds.log_start)
+            if timestamp != MAX_TIMESTAMP:
+                return await self._first_from(query, bounds.log_start)
+            placed = await self._times.of_max_time(topic, shard)
+            found = placed and await self._by_time(placed.extent.timestamp_max, placed, bounds.log_start)
+            return found or NOT_FOUND
         except (ObjectStoreError, DatabaseError, BadExtent, ValueError) as error:
             log.error("offset by timestamp failed", error=str(error), error_type=type(error).__name__)
             corrupt = isinstance(error, Corrupt | ValueError)
             return OffsetAnswer(CORRUPT_MESSAGE if corrupt else KAFKA_STORAGE_ERROR, -1, -1)
 
-    async def _by_time(self, target: int, placed: PlacedExtent, start: int) -> OffsetAnswer:
+    async def _first_from(self, query: tuple[int, int, int], start: int) -> OffsetAnswer:
+        """Extent by extent: what is new enough in one may lie below the log start, or be gone by compaction."""
+        topic, shard, timestamp = query
+        above = start
+        while (placed := await self._times.first_from_time(topic, shard, timestamp, above)) is not None:
+            found = await self._by_time(timestamp, placed, start)
+            if found is not None:
+                return found
+            above = placed.extent.offset_next
+        return NOT_FOUND
+
+    async def _by_time(self, target: int, placed: PlacedExtent, start: int) -> OffsetAnswer | None:
         assert self.read is not None, "the agent wires the reader in"
         span = await self.read(placed.extent, StoredObject(placed.object_name))
         for position in range(len(span.ends)):
             batch = span.batch_at(position)
             header = read_header(batch)
-            if header.max_timestamp < target or span.nexts[position] <= start:
+            if header.max_timestamp < target or span.nexts[position] <= start or header.record_count == 0:
                 continue
             found = await self._in_batch(batch, header, target, start)
             if found is not None:
                 return OffsetAnswer(0, *found)
-        return NOT_FOUND
+        return None
 
     async def _in_batch(
         self, batch: memoryview, header: BatchHeader, target: int, start: int
     ) -> tuple[int, int] | None:
-        if header.append_time:  # all records of the batch carry the append time
+        whole = header.record_count == header.last_offset_delta + 1
+        if header.append_time and whole:  # all records of the batch carry the append time
             return max(header.base_offset, start), header.max_timestamp
         return await self._workers.run(lambda: self._first_at_least(batch, target, start))

@@ -3,6 +3,10 @@
 Pure. Headers are patched once, when an extent is first needed, in the cache's own copy of the bytes: serving is then one
 slice per extent, however many batches it holds. Base offset and leader epoch lie outside the batch's CRC; LogAppendTime
 lies inside, so it gets a new one.
+
+Compaction leaves batches without records, and without a producer, where offsets are gone. They are not served, as Kafka
+has nothing there: who reads within such a hole gets what follows it. But the last batch of an extent is always served, so
+that a reader goes on even where nothing else is left.
 """
 
 from __future__ import annotations
@@ -13,7 +17,7 @@ from struct import Struct
 from crc32c import crc32c
 
 from catalog.sequence import Extent
-from schemas.kafka.batch import HEADER_BYTES, LOG_OVERHEAD_BYTES, patch_append_time
+from schemas.kafka.batch import HEADER_BYTES, LOG_OVERHEAD_BYTES, BatchHeader, patch_append_time, read_header
 
 _HEAD = Struct(">qiibI")  # base offset, length, leader epoch, magic, crc
 _PATCH = Struct(">qii")
@@ -57,6 +61,11 @@ class Span:
         return self.data[self.ends[position - 1] if position else 0 : self.ends[position]]
 
 
+def is_filler(header: BatchHeader) -> bool:
+    """True of a batch that stands for offsets whose records are gone, and for nothing else."""
+    return header.record_count == 0 and header.producer_id < 0
+
+
 def make_span(data: memoryview, extent: Extent, *, verify: bool) -> Span:
     """Walk, check and patch the batches of one extent in place. Raises BadExtent; nothing is patched then.
 
@@ -69,7 +78,33 @@ def make_span(data: memoryview, extent: Extent, *, verify: bool) -> Span:
         if extent.append_ms >= 0:
             patch_append_time(data, start, end - start, extent.append_ms)
         start, offset = end, offset_next
-    return Span(data.toreadonly(), ends, nexts)
+    fillers = _fillers(data, ends)
+    return _without(data, ends, nexts, fillers) if fillers else Span(data.toreadonly(), ends, nexts)
+
+
+def _fillers(data: memoryview, ends: list[int]) -> list[int]:
+    """Positions of batches that are nothing but a filler, without the last batch."""
+    start = 0
+    found = []
+    for position, end in enumerate(ends[:-1]):
+        if end - start == HEADER_BYTES and is_filler(read_header(data, start)):
+            found.append(position)
+        start = end
+    return found
+
+
+def _without(data: memoryview, ends: list[int], nexts: list[int], left_out: list[int]) -> Span:
+    """The span without some batches; the others keep their offsets."""
+    kept = bytearray()
+    starts = [0, *ends]
+    gone = dict.fromkeys(left_out)
+    kept_ends, kept_nexts = [], []
+    for position, offset_next in enumerate(nexts):
+        if position not in gone:
+            kept += data[starts[position] : ends[position]]
+            kept_ends.append(len(kept))
+            kept_nexts.append(offset_next)
+    return Span(memoryview(kept).toreadonly(), kept_ends, kept_nexts)
 
 
 def _walk(data: memoryview, extent: Extent, verify: bool) -> tuple[list[int], list[int]]:
