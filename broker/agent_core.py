@@ -16,7 +16,6 @@ import structlog
 from broker.cluster_identity import agree_on_cluster
 from broker.cluster_view import ClusterView
 from broker.config_cache import ConfigCache
-from broker.deletion.job import DeletionJob
 from broker.deletion.log_starts import LogStarts
 from broker.epoch_keeper import EpochKeeper
 from broker.fetch.block_cache import BlockCache, StoredObject
@@ -34,9 +33,10 @@ from broker.hints import CHANNEL, HintSender
 from broker.ingest.flight import Flight
 from broker.ingest.upload import Uploaded
 from broker.ingest.writer import IngestWriter, WriteObserver, flush_limits
+from broker.jobs.jobs_of import jobs_of
+from broker.jobs.runner import JobRunner
 from broker.kafka.broker_configs import broker_layers, nearest_values
 from broker.objects.port import ObjectStore
-from broker.pruner import Pruner
 from broker.quotas.keeper import QuotaKeeper
 from broker.services import Clock, InlineWorkers, Services, Workers
 from broker.supervisor import Supervisor
@@ -75,9 +75,9 @@ class AgentCore:
     cluster: ClusterView
     poller: Poller
     hints: HintSender
-    pruner: Pruner
     log_starts: LogStarts
-    deletion: DeletionJob
+    jobs: JobRunner
+    """Runs only where `start` is told so: a process of its own does this, beside agents (`broker.jobs.process`)."""
     groups: GroupCoordinator
     quotas: QuotaKeeper
     reads: ShardReads
@@ -88,8 +88,9 @@ class AgentCore:
     supervisor: Supervisor
     instance: str
 
-    async def start(self, host: str, port: int) -> None:
-        """Register under the address clients are told, take an epoch, learn the topics, run the background tasks."""
+    async def start(self, host: str, port: int, *, jobs: bool = False) -> None:
+        """Register under the address clients are told, take an epoch, learn the topics, run the background tasks; with `jobs`
+        those of the role compact too."""
         await self.cluster.register(host, port)
         await self.epochs.start()
         await self.configs.fresh()
@@ -104,9 +105,9 @@ class AgentCore:
         self.supervisor.start("configs", self.configs.run())
         self.supervisor.start("cluster", self.cluster.run())
         self.supervisor.start("hints", self.hints.run())
-        self.supervisor.start("pruner", self.pruner.run())
         self.supervisor.start("log starts", self.log_starts.run())
-        self.supervisor.start("deletion", self.deletion.run())
+        if jobs:
+            self.supervisor.start("jobs", self.jobs.run())
         self.supervisor.start("group slots", self.groups.run_keeper())
         self.supervisor.start("group writes", self.groups.run_writes())
         self.supervisor.start("group offsets", self.groups.run_expiry())
@@ -129,7 +130,7 @@ class AgentCore:
         await self.reads.close()
         await self.hot.close()
         await self.cold.close()
-        await self.deletion.close()
+        await self.jobs.close()
         await self.epochs.close()
         await self.cluster.leave()
 
@@ -218,7 +219,9 @@ async def build_core(
         on_committed=committed,
         observer=observer,
     )
-    cluster = ClusterView(AgentStore(database), settings, cluster_id=cluster_id, instance=instance, version=version)
+    cluster = ClusterView(
+        AgentStore(database), clock, settings, cluster_id=cluster_id, instance=instance, version=version
+    )
     log_starts = LogStarts(LogStartStore(database), clock, settings, on_raised=index.raise_log_start)
     configs = ConfigCache(ConfigStore(database), settings, on_brokers=lambda: topics.broker_changed())
 
@@ -264,16 +267,13 @@ async def build_core(
         cluster=cluster,
         poller=Poller(index, names, reads, waiters, interval_s=interval_s, version=database.version),
         hints=HintSender(database, instance, gap_s=settings.hint_interval_ms / 1000),
-        pruner=Pruner(commits, clock, settings),
         log_starts=log_starts,
-        deletion=DeletionJob(
+        jobs=JobRunner(
+            jobs_of(database, store, clock, settings, cluster_id=cluster_id, broker_values=broker_values),
             database,
-            store,
             clock,
             settings,
-            cluster_id=cluster_id,
-            instance=instance,
-            broker_values=broker_values,
+            holder=instance,
         ),
         groups=groups,
         quotas=quotas,

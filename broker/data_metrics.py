@@ -9,7 +9,6 @@ from prometheus_client import CollectorRegistry, Counter, Histogram
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
-from broker.deletion.counts import DeletionCounts
 from broker.ingest.flush_policy import Reason
 
 if TYPE_CHECKING:
@@ -17,18 +16,6 @@ if TYPE_CHECKING:
 
 SIZE_BOUNDS = tuple(float(2**power) for power in range(12, 25, 2))
 SECOND_BOUNDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
-
-
-def _deletion_counters(counts: DeletionCounts) -> tuple[tuple[str, str, int], ...]:
-    return (
-        ("neve_deletion_extents", "Extents removed below log starts.", counts.extents_removed),
-        ("neve_deletion_log_bytes", "Bytes of those extents.", counts.log_bytes_removed),
-        ("neve_deletion_condemned_objects", "Objects that nothing refers to any more.", counts.objects_condemned),
-        ("neve_deletion_orphans", "Objects that were uploaded and never committed.", counts.orphans_condemned),
-        ("neve_deletion_objects", "Objects deleted from the store.", counts.objects_deleted),
-        ("neve_deletion_bytes", "Bytes of those objects.", counts.bytes_deleted),
-        ("neve_deletion_refused_epochs", "Dead epochs with too many orphans to be right.", counts.epochs_refused),
-    )
 
 
 class WriteMetrics:
@@ -94,15 +81,10 @@ class DataCollector(Collector):
             ("neve_poll_rounds", "Polls of waiting shards.", core.poller.rounds),
             ("neve_hints", "Hints about commits sent.", core.hints.sent),
             ("neve_agent_epochs", "Agent epochs taken.", core.epochs.issued),
-            *_deletion_counters(core.deletion.counts),
         ):
             yield CounterMetricFamily(name, text, value=value)
         now_s = core.services.clock.monotonic()
-        jobs = (
-            ("prune", core.pruner.last_success_s),
-            ("log starts", core.log_starts.last_success_s),
-            ("deletion", core.deletion.counts.last_success_s),
-        )
+        jobs = (("log starts", core.log_starts.last_success_s),)
         age = GaugeMetricFamily("neve_job_success_age_seconds", "Age of a job's last success.", labels=["job"])
         for job, last_s in jobs:
             if last_s is not None:
@@ -112,12 +94,5 @@ class DataCollector(Collector):
             ("neve_unflushed_bytes", "Bytes taken over and not settled.", core.writer.unflushed_bytes),
             ("neve_tail_extents", "Extents in the tail index.", core.index.extents),
             ("neve_waiting_fetches", "Long polls waiting.", core.waiters.count),
-            ("neve_deletion_lease", "1 where this agent does the deletion job.", core.deletion.counts.holds_lease),
-            (
-                "neve_deletion_waiting_objects",
-                "Objects that nothing refers to and that wait for their deletion.",
-                core.deletion.counts.waiting_objects,
-            ),
-            ("neve_deletion_waiting_bytes", "Bytes of those objects.", core.deletion.counts.waiting_bytes),
         ):
             yield GaugeMetricFamily(name, text, value=amount)

@@ -14,6 +14,11 @@ from catalog.database import Columns, Database, DatabaseError, Transaction
 _LEASE: Columns = (("name", "text"), ("epoch", "bigint"))
 
 
+def role_lease(role: str, instance: str) -> str:
+    """The lease that an agent without Kafka clients, which is in no list of brokers, holds for a role that it has."""
+    return f"role:{role}:{instance}"
+
+
 class LeaseLost(DatabaseError):
     """The lease has another holder or epoch, or has run out: stop the job and acquire again."""
 

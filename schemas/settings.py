@@ -267,7 +267,6 @@ class Settings(BaseSettings):
         300_000, gt=0, description="How often retention looks for records that are too old or too many."
     )
     deletion_interval_ms: int = Field(60_000, gt=0, description="How often the deletion job looks for what can go.")
-    deletion_lease_ms: int = Field(60_000, gt=0, description="Lease of the deletion job, renewed at a third of it.")
     deletion_shards_max: int = Field(1_000, gt=0, description="Partitions the deletion job looks at in one query.")
     deletion_rows_max: int = Field(2_000, gt=0, description="Most rows one transaction of the deletion job touches.")
     deletion_steps_max: int = Field(
@@ -304,6 +303,20 @@ class Settings(BaseSettings):
     export_pin_bytes: int = Field(
         1024 * MIB, ge=0, description="Per partition, most bytes not yet exported that retention waits for."
     )
+
+    # The bucket alone is enough
+    journal_interval_ms: int = Field(
+        1_000,
+        ge=0,
+        description="Outcomes of commits that no flush header has carried are written to the bucket this often: the recovery point of `neve restore`. 0 turns the journal off.",
+    )
+    journal_waiting_max: int = Field(
+        100_000, gt=0, description="Outcomes that wait for the journal; beyond, the oldest are left to the next snapshot."
+    )
+    snapshot_interval_ms: int = Field(
+        300_000, ge=0, description="The metadata is written to the bucket this often. 0 turns snapshots off."
+    )
+    snapshots_kept: int = Field(3, ge=2, description="Snapshots of the metadata that stay in the bucket.")
 
     # Client quotas
     quota_window_num: int = Field(11, ge=2, description="Windows that a client's use is remembered in.")

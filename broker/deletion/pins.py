@@ -7,6 +7,7 @@ from collections.abc import Mapping
 
 from catalog.agents import AgentStore
 from catalog.exports import ExportStore
+from catalog.leases import LeaseStore, role_lease
 from catalog.topics import TopicRow
 from schemas.settings import Settings
 from schemas.topic_config import value_of
@@ -18,9 +19,10 @@ TAKING_RECORDS = ("main", "history")
 class ExportPins:
     """What the exports of all topics have reached."""
 
-    def __init__(self, exports: ExportStore, agents: AgentStore, settings: Settings) -> None:
+    def __init__(self, exports: ExportStore, agents: AgentStore, leases: LeaseStore, settings: Settings) -> None:
         self._exports = exports
         self._agents = agents
+        self._leases = leases
         self._excluded = re.compile(settings.iceberg_exclude) if settings.iceberg_exclude else None
         self._reached: dict[int, list[Mapping[int, int]]] = {}
         self._exporting = False
@@ -32,7 +34,8 @@ class ExportPins:
             if status.kind in TAKING_RECORDS:
                 reached.setdefault(status.topic, []).append(status.offsets)
         self._reached = reached
-        self._exporting = any("export" in row.facts.roles.split(",") for row in await self._agents.live())
+        serving = any("export" in row.facts.roles.split(",") for row in await self._agents.live())
+        self._exporting = serving or bool(await self._leases.held_by_prefix(role_lease("export", "")))
 
     def exported(self, topic: TopicRow, shard: int) -> int | None:
         """Everything below this offset is in the topic's tables; None where nobody exports the topic."""

@@ -14,6 +14,7 @@ from broker.deletion.counts import DeletionCounts
 from broker.deletion.pins import ExportPins
 from broker.deletion.plan import Pin, Policy, expired, is_due, policy_of, unpinned
 from broker.deletion.sizes import LogSizes
+from broker.jobs.port import Turn
 from catalog.leases import Lease
 from catalog.log_starts import LogStartStore
 from catalog.retained import OldExtent, RetainedStore, ShardHead
@@ -56,12 +57,18 @@ class Retention:
         """Some shard of this walk has more to do."""
         self._steps = 0
 
-    def begin_anew(self) -> None:
-        """Something went wrong, or somebody else did the job meanwhile: what was counted and where it stopped is void."""
-        self._sizes.clear()
-        self._at, self._left = BEGINNING, False
+    @property
+    def at(self) -> ShardKey:
+        """The shard it came to; BEGINNING where a walk is complete."""
+        return self._at
 
-    async def walk(self, lease: Lease, *, judge: bool) -> bool:
+    def begin_anew(self, at: ShardKey) -> None:
+        """Something went wrong, or somebody else did the job meanwhile: what was counted is void. Go on behind this shard;
+        what was left at those before it isn't known."""
+        self._sizes.clear()
+        self._at, self._left = at, at != BEGINNING
+
+    async def walk(self, turn: Turn, *, judge: bool) -> bool:
         """Go on over the shards; with `judge` by retention too, else only what lies below log starts. True where work is left.
 
         Raises DatabaseError.
@@ -74,9 +81,10 @@ class Retention:
         while True:
             now_ms, heads = await self._retained.heads(self._at, self._settings.deletion_shards_max)
             for head in heads:
-                self._left = not await self._shard(head, now_ms, lease, judge=judge) or self._left
+                self._left = not await self._shard(head, now_ms, turn.lease, judge=judge) or self._left
                 self._at = (head.topic, head.shard)
-                if self._steps <= 0:
+                await turn.breathe()
+                if self._steps <= 0 or turn.over:
                     return True
             if len(heads) < self._settings.deletion_shards_max:
                 self._at, left, self._left = BEGINNING, self._left, False

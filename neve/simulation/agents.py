@@ -122,6 +122,12 @@ class SimAgents:
             for listener in slot.listeners
             if listener.statistics.handler_failures
         ]
+        failed += [
+            Finding("job_failed", f"{slot.name}: {what}")
+            for slot in self._slots
+            for core in slot.cores
+            for what in core.jobs.unforeseen
+        ]
         return died + failed + [Finding("boot_failed", text) for text in self.boot_errors[:5]]
 
     def _launch(self, slot: Slot) -> None:
@@ -157,7 +163,7 @@ class SimAgents:
         )
         slot.core = core
         slot.cores.append(core)
-        await core.start(slot.name, PORT)
+        await core.start(slot.name, PORT, jobs=True)
         listener = Listener(core.services)
         slot.listeners.append(listener)
         await listener.start(slot.name, PORT)

@@ -10,11 +10,16 @@ from typing import Any
 import pytest
 
 from broker.agent_core import AgentCore
+from broker.deletion.job import DELETION, DeletionJob, shard_of
+from broker.deletion.retention import BEGINNING
 from broker.objects.memory import MemoryStore
 from broker.objects.port import NotFound, ObjectInfo, Unavailable
 from broker.services import FetchPart, TopicView
+from catalog.commits import CommitStore
 from catalog.exports import ExportStatus, ExportStore
 from catalog.inline import InlineDatabase
+from catalog.jobs import JobStore
+from catalog.leases import LeaseStore, role_lease
 from catalog.migrate import migrate
 from tests.data_path import Produced, batch_of, running_core, values_in
 
@@ -28,7 +33,8 @@ QUIET = {
     "epoch_lease_ms": 3_600_000,
     "log_retention_check_interval_ms": 1,
     "prune_interval_ms": 3_600_000,
-    "deletion_lease_ms": 200_000_000,
+    "job_lease_ms": 200_000_000,
+    "job_hold_ms": 200_000_000,
     "roles": "broker",
 }
 """Nothing happens by itself."""
@@ -71,13 +77,27 @@ class World:
         async with running_core(
             store=self.store, database=self.database.handle(), seed=seed, **{**QUIET, **settings}
         ) as core:
+            core.jobs.jobs = {DELETION: self.job(core)}
             yield core
+
+    def job(self, core: AgentCore) -> DeletionJob:
+        job = core.jobs.jobs[DELETION]
+        assert isinstance(job, DeletionJob)
+        return job
+
+    async def round(self, core: AgentCore) -> bool:
+        """One turn of the job, due or not; True where there is more to do at once."""
+        await JobStore(self.database).hurry([DELETION])
+        core.jobs._looked_s = None
+        await core.jobs.step()
+        assert not core.jobs.unforeseen
+        return core.jobs.holds(DELETION)
 
     async def work(self, core: AgentCore) -> int:
         """Rounds until nothing is left to do at once; returns how many."""
-        core.deletion._judged_s = None  # retention is due, however little time has passed
+        self.job(core)._judged_s = None  # retention is due, however little time has passed
         for rounds in range(1, 200):
-            if not await core.deletion.round():
+            if not await self.round(core):
                 return rounds
         raise AssertionError("it never ends")
 
@@ -116,15 +136,15 @@ async def test_old_records_go_and_their_objects_after_the_delay(world: World) ->
         await world.work(core)
         assert await world.start(core, topic) == 4
         assert len(await world.store.segments()) == 3, "readers may still be at them"
-        assert core.deletion.counts.waiting_objects == 2
+        assert world.job(core).counts.waiting_objects == 2
         world.now_ms += DELAY_MS - 1
-        await core.deletion.round()
-        assert core.deletion.counts.objects_deleted == 0
+        await world.round(core)
+        assert world.job(core).counts.objects_deleted == 0
         assert await world.start(core, topic) == 6, "the last one is old by now too"
         world.now_ms += 1
         await world.work(core)
         assert len(await world.store.segments()) == 1
-        counts = core.deletion.counts
+        counts = world.job(core).counts
         assert (counts.objects_condemned, counts.objects_deleted, counts.extents_removed) == (3, 2, 3)
         assert counts.bytes_deleted > 0
         await put(core, topic, -DELAY_MS)
@@ -201,7 +221,7 @@ async def test_rounds_are_bounded_and_go_on_where_they_stopped(world: World) -> 
         topic = await core.topics.create("t", 5, {"retention.ms": "1000"})
         for shard in range(5):
             await put(core, topic, 5000, 4000, shard=shard)
-        assert await core.deletion.round()
+        assert await world.round(core)
         assert sum([await world.start(core, topic, shard) for shard in range(5)]) <= 2
         assert await world.work(core) > 5
         assert [await world.start(core, topic, shard) for shard in range(5)] == [4] * 5
@@ -268,14 +288,14 @@ async def test_rows_go_only_for_what_the_store_confirmed(world: World) -> None:
         stubborn = sorted(await world.store.segments())[0]
         world.store.keep[stubborn] = None
         world.now_ms += DELAY_MS
-        await core.deletion.round()
-        assert core.deletion.counts.objects_deleted == 0, "the oldest is asked for first"
+        await world.round(core)
+        assert world.job(core).counts.objects_deleted == 0, "the oldest is asked for first"
         world.store.keep.clear()
         await world.work(core)
         assert await world.store.segments() == []
-        assert core.deletion.counts.objects_deleted == 3
+        assert world.job(core).counts.objects_deleted == 3
         assert world.rows("SELECT COUNT(*) FROM objects") == [(3,)], "their outcomes may still be asked for"
-        await core.pruner._commits.prune_outcomes(-1)
+        await CommitStore(world.database, epoch_age_max_ms=1).prune_outcomes(-1)
         await world.work(core)
         assert world.rows("SELECT COUNT(*) FROM objects") == [(0,)]
 
@@ -297,13 +317,13 @@ async def test_orphans_of_dead_epochs_are_deleted_and_those_of_live_ones_are_not
         [name] = await orphan(world, core, epoch, 1)
         world.now_ms += 5_000
         await world.work(core)
-        assert core.deletion.counts.orphans_condemned == 0
+        assert world.job(core).counts.orphans_condemned == 0
         await core.epochs.abandon(epoch)
         await world.work(core)
-        assert core.deletion.counts.orphans_condemned == 0, "not at once"
+        assert world.job(core).counts.orphans_condemned == 0, "not at once"
         world.now_ms += 1_000
         await world.work(core)
-        assert core.deletion.counts.orphans_condemned == 1
+        assert world.job(core).counts.orphans_condemned == 1
         world.now_ms += DELAY_MS
         await world.work(core)
         with pytest.raises(NotFound):
@@ -329,8 +349,8 @@ async def test_too_many_orphans_are_left_alone(world: World, count: int, most: i
         await core.epochs.abandon(epoch)
         world.now_ms += 1_000
         await world.work(core)
-        assert core.deletion.counts.orphans_condemned == (count if deleted else 0)
-        assert core.deletion.counts.epochs_refused == (0 if deleted else 1)
+        assert world.job(core).counts.orphans_condemned == (count if deleted else 0)
+        assert world.job(core).counts.epochs_refused == (0 if deleted else 1)
 
 
 async def test_a_listing_that_breaks_off_condemns_nothing(world: World) -> None:
@@ -341,36 +361,71 @@ async def test_a_listing_that_breaks_off_condemns_nothing(world: World) -> None:
         await core.epochs.abandon(epoch)
         world.now_ms += 1_000
         world.store.listing_fails = True
-        assert not await core.deletion.round()
-        assert core.deletion.counts.orphans_condemned == 0
-        assert core.deletion.counts.last_success_s is None
+        assert not await world.round(core)
+        assert world.job(core).counts.orphans_condemned == 0
+        assert core.jobs.counts[DELETION].failures == 1
         world.store.listing_fails = False
         await world.work(core)
-        assert core.deletion.counts.orphans_condemned == 3
+        assert world.job(core).counts.orphans_condemned == 3
 
 
-async def test_one_agent_does_it_and_the_next_one_when_it_is_gone(world: World) -> None:
-    async with world.agent(2, deletion_lease_ms=60_000) as other:
-        async with world.agent(1, deletion_lease_ms=60_000) as core:
-            topic = await core.topics.create("t", 1, {"retention.ms": "1000"})
-            await put(core, topic, 5000)
-            await core.deletion.round()
-            await other.deletion.round()
-            assert core.deletion.counts.holds_lease
-            assert not other.deletion.counts.holds_lease
-            assert other.deletion.counts.last_success_s is None
-            world.now_ms += 60_000  # the first one stands still past its lease
-            await other.deletion.round()
-            assert other.deletion.counts.holds_lease
-            await put(core, topic, 5000)
-            assert not await core.deletion.round()
-            assert not core.deletion.counts.holds_lease
-            assert await world.start(core, topic) == 2, "it wrote nothing"
+async def test_an_agent_that_stood_still_past_its_lease_writes_nothing_and_another_goes_on(world: World) -> None:
+    few = {"deletion_steps_max": 1, "deletion_rows_max": 1, "job_lease_ms": 60_000}
+    async with world.agent(2, **few) as other, world.agent(1, **few) as core:
+        topic = await core.topics.create("t", 1, {"retention.ms": "1000"})
+        await put(core, topic, *[5000] * 5)
+        assert await world.round(core), "there is more to do"
+        start = await world.start(core, topic)
+        assert not await world.round(other)
+        world.now_ms += 60_000
+        assert await world.round(other)
+        assert await world.start(core, topic) >= start
+        await put(core, topic, 5000)
+        start = await world.start(core, topic)
+        await core.jobs.step()
+        assert core.jobs.counts[DELETION].losses == 1
+        assert await world.start(core, topic) == start, "it wrote nothing"
         await world.work(other)
-        await other.deletion.close()
-        async with world.agent(3) as third:
-            await third.deletion.round()
-            assert third.deletion.counts.holds_lease, "given back: nobody waits for it to run out"
+        assert await world.start(core, topic) == 12
+
+
+async def test_the_walk_goes_on_where_another_stopped(world: World) -> None:
+    few = {"deletion_steps_max": 1, "deletion_shards_max": 2}
+    async with world.agent(1, **few) as core:
+        topic = await core.topics.create("t", 6, {"retention.ms": "1000"})
+        for shard in range(6):
+            await put(core, topic, 5000, shard=shard)
+        assert await world.round(core)
+        [(progress,)] = world.rows("SELECT progress FROM jobs WHERE lease = 'deletion'")
+        assert shard_of(progress)[0] == topic.topic
+        at = shard_of(progress)[1]
+        await core.jobs.close()
+        async with world.agent(2, **few) as other:
+            await world.round(other)
+            [(then,)] = world.rows("SELECT progress FROM jobs WHERE lease = 'deletion'")
+            assert shard_of(then)[1] > at
+            await world.work(other)
+            assert [await world.start(other, topic, shard) for shard in range(6)] == [2] * 6
+            assert world.rows("SELECT progress FROM jobs WHERE lease = 'deletion'") == [("",)]
+
+
+@pytest.mark.parametrize("text", ["", "x", "1", "1/", "/2", "1/-2", "1/2/3", "\u0661/\u00b2"])
+def test_a_progress_that_names_no_shard_begins_anew(text: str) -> None:
+    assert shard_of(text) == BEGINNING
+    assert shard_of("7/12") == (7, 12)
+
+
+async def test_an_exporter_without_kafka_clients_is_waited_for(world: World) -> None:
+    async with world.agent() as core:
+        topic = await core.topics.create("t", 1, {"retention.ms": "1000"})
+        lease = await LeaseStore(world.database).acquire(role_lease("export", "x"), "x", 100)
+        assert lease is not None
+        await put(core, topic, 5000)
+        await world.work(core)
+        assert await world.start(core, topic) == 0
+        await LeaseStore(world.database).release(lease)
+        await world.work(core)
+        assert await world.start(core, topic) == 2
 
 
 async def test_other_agents_follow_log_starts(world: World) -> None:
