@@ -216,6 +216,15 @@ def watermark_back(history: History, rng: random.Random) -> bool:
     return bool(polls)
 
 
+def log_start_back(history: History, rng: random.Random) -> bool:
+    """A connection sees a lower log start than before."""
+    polls = [poll for poll in history.polls if not poll.error and poll.log_start > 0]
+    if polls:
+        poll = rng.choice(polls)
+        history.polls.append(poll._replace(records=(), log_start=poll.log_start - 1))
+    return bool(polls)
+
+
 def beyond_watermark(history: History, rng: random.Random) -> bool:
     """Records come with a high watermark that doesn't cover them."""
     polls = [at for at, poll in enumerate(history.polls) if poll.records]

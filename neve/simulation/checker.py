@@ -1,9 +1,11 @@
 """What a history may not contain: one rule per anomaly, each counting how many facts it judged.
 
-The definitions follow Jepsen's Kafka workload (lost write, duplicate, inconsistent offsets, poll skip, non-monotonic poll,
-unseen, aborted read) on the fact that Neve's offsets are contiguous. Added are what object-storage brokers got wrong: the
-answer with offset 0, a watermark that goes back, a false OFFSET_OUT_OF_RANGE, a short ListOffsets. Records below the log
-start that the database has at the end may be gone; what lies at or above it must be there.
+The definitions follow Jepsen's Kafka workload: `lost_write`, `duplicate`, `inconsistent_offsets`, `poll_skip`,
+`nonmonotonic_poll`, `unseen`; its skipped sends are `sequence_hole` here, its non-monotonic sends `reordered`, and its aborted
+read, as long as there are no transactions, is `refused_read`. Added are what object-storage brokers got wrong: the answer with
+offset 0, a watermark or a log start that goes back, a false OFFSET_OUT_OF_RANGE, a short ListOffsets. Records below the log
+start that the database has at the end may be gone; what lies at or above it must be there. The simulation and `neve workload`
+are judged by the same rules.
 """
 
 from __future__ import annotations
@@ -14,7 +16,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from neve.simulation.group_rules import GROUP_RULES, GroupIndex
+from neve.simulation.group_rules import GROUP_RULES, NEED_LANDINGS, GroupIndex
 from neve.simulation.history import Ack, History, Key, Message, Poll
 
 LATEST, EARLIEST = -1, -2
@@ -240,17 +242,25 @@ def spurious_success(index: Index) -> Iterator[str]:
 
 
 def watermark_back(index: Index) -> Iterator[str]:
-    """High watermark or log start went back on one connection."""
-    last: dict[tuple[str, Key], tuple[int, int]] = {}
+    """The high watermark went back on one connection."""
+    yield from _backward(index, "watermark_back", "high watermark", lambda poll: poll.high_watermark)
+
+
+def log_start_back(index: Index) -> Iterator[str]:
+    """The log start went back on one connection."""
+    yield from _backward(index, "log_start_back", "log start", lambda poll: poll.log_start)
+
+
+def _backward(index: Index, rule: str, what: str, mark: Callable[[Poll], int]) -> Iterator[str]:
+    last: dict[tuple[str, Key], int] = {}
     for poll in index.history.polls:
         if poll.error:
             continue
-        index.judged["watermark_back"] += 1
+        index.judged[rule] += 1
         line = (poll.connection, poll.key)
-        before = last.get(line, (0, 0))
-        now = (poll.high_watermark, poll.log_start)
-        if now[0] < before[0] or now[1] < before[1]:
-            yield f"{poll.connection} on {poll.key}: (high watermark, log start) went from {before} to {now}"
+        before, now = last.get(line, 0), mark(poll)
+        if now < before:
+            yield f"{poll.connection} on {poll.key}: the {what} went from {before} back to {now}"
         last[line] = now
 
 
@@ -382,6 +392,7 @@ RULES: dict[str, Callable[[Index], Iterator[str]]] = {
         zero_offset,
         spurious_success,
         watermark_back,
+        log_start_back,
         beyond_watermark,
         false_out_of_range,
         short_listing,
@@ -414,7 +425,8 @@ def check(history: History) -> Verdict:
         return Verdict(findings, index.judged)
     groups = GroupIndex.of(history, index.offsets)
     for name, group_rule in GROUP_RULES.items():
-        _find(findings, name, group_rule(groups))
+        if history.groups.landings_known or name not in NEED_LANDINGS:
+            _find(findings, name, group_rule(groups))
     return Verdict(findings, index.judged | groups.judged)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import random
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 from neve.simulation.batches import decode
@@ -54,6 +55,15 @@ class Consumer:
         self._positions = dict.fromkeys(self._keys, 0)
         self._out_of_range: dict[Key, None] = {}
         """To go on at the earliest offset, as clients do with auto.offset.reset=earliest."""
+
+    def write_into(self, history: History) -> None:
+        """What it reads from now on belongs to this history."""
+        self._history = history
+        self._dialer.write_into(history)
+
+    def has_read(self, ends: Mapping[Key, int]) -> bool:
+        """Is it at or behind each of these offsets?"""
+        return all(self._positions[key] >= end for key, end in ends.items())
 
     async def run(self) -> None:
         """Poll until `stopping`."""

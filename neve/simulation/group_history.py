@@ -80,6 +80,8 @@ class GroupHistory:
     committed: list[Committed] = field(default_factory=list)
     landed: list[Landed] = field(default_factory=list)
     settlings: list[Settling] = field(default_factory=list)
+    landings_known: bool = True
+    """Whether `landed` is all that was written; False where nobody looked into the database."""
 
     def copied(self) -> GroupHistory:
         """A copy whose lists may be changed."""

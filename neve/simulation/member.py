@@ -39,7 +39,6 @@ from neve.simulation.wire import FETCH, LIST_OFFSETS, Cursor, Fetched
 
 LOADING, NOT_AVAILABLE, MEMBER_ID_REQUIRED = 14, 15, 79
 OFFSET_OUT_OF_RANGE, EARLIEST = 1, -2
-FETCH_BYTES = 4000
 CALM_TIMEOUT_S = 20.0
 
 
@@ -66,6 +65,7 @@ class MemberPlan:
     """Of rebalances: joins only after the rebalance timeout, sending heartbeats until then."""
     late_share: float
     """Of assignments: a commit of the generation before arrives now."""
+    fetch_bytes: int = 4000
 
 
 class Member:
@@ -121,6 +121,11 @@ class Member:
     def __str__(self) -> str:
         step = "joining" if self._joining else "settled" if self.settled else "reading"
         return f"{self._process} ({step}, generation {self.identity.generation}, owns {self.owned})"
+
+    def write_into(self, history: History) -> None:
+        """What it does from now on belongs to this history."""
+        self._history = history
+        self._dialer.write_into(history)
 
     # Lives
 
@@ -341,7 +346,7 @@ class Member:
         floors = {key: history.floor(key) for key, _position in asked}
         starts = {key: history.agent_starts.get((session.agent, key), 0) for key, _position in asked}
         wait_ms = max(50, min(500, self.plan.session_ms // 6))
-        body = codec.fetch(asked, wait_ms, FETCH_BYTES, FETCH_BYTES, session.topics)
+        body = codec.fetch(asked, wait_ms, self.plan.fetch_bytes, self.plan.fetch_bytes, session.topics)
         try:
             cursor = await session.call(FETCH, codec.generation.fetch, body, self._timeout_s)
             error, parts = codec.fetched(cursor, session.topics)

@@ -13,8 +13,8 @@ from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from broker.services import Clock
 from neve.simulation import batches
-from neve.simulation.clock import SimClock
 from neve.simulation.history import Ack, History, Key, Message, OrderRefusal, Refusal
 from neve.simulation.session import CONNECTION_FAILURES, Dialer, Session
 from neve.simulation.wire import INIT_PRODUCER_ID, PRODUCE, Produced
@@ -40,6 +40,7 @@ class ProducerPlan:
     pause_s: float
     """Longest pause between two requests."""
     acks: int
+    padding_bytes_max: int = 60
 
 
 @dataclass
@@ -75,7 +76,7 @@ class Producer:
         dialer: Dialer,
         history: History,
         keys: list[Key],
-        clock: SimClock,
+        clock: Clock,
         rng: random.Random,
     ) -> None:
         self._client = name
@@ -162,13 +163,23 @@ class Producer:
                 answers = session.codec.produced(cursor, session.topics)
                 if not self._answered(session, request, answers):
                     healthy = False
-                pause_s = self._plan.pause_s if self._acked < records else IDLE_S
-                if healthy and not self._again and pause_s:
-                    await asyncio.sleep(self._rng.uniform(0, pause_s))
+                if healthy and not self._again:
+                    await self._pause(records)
             return healthy
         finally:
             self._again.extendleft(reversed([*self._failed, *(request for request, _future in window)]))
             self._failed = []
+
+    async def _pause(self, records: int) -> None:
+        """Between two requests, while nothing is wrong."""
+        pause_s = self._plan.pause_s if self._acked < records else IDLE_S
+        if pause_s:
+            await asyncio.sleep(self._rng.uniform(0, pause_s))
+
+    def write_into(self, history: History) -> None:
+        """What it does from now on belongs to this history; to be called while nothing is unanswered."""
+        self._history = history
+        self._dialer.write_into(history)
 
     def _next(self, records: int, in_flight: int) -> Request | None:
         """The oldest request to send again, else a new one, else None where enough was acknowledged."""
@@ -197,7 +208,7 @@ class Producer:
         first = self._numbers.get(key, 0)
         values = []
         for at in range(count):
-            value = f"{self._name}|{key[0]}|{key[1]}|{first + at}|{'!' if spoiled else '.' * self._rng.randrange(60)}"
+            value = f"{self._name}|{key[0]}|{key[1]}|{first + at}|{'!' if spoiled else '.' * self._rng.randrange(self._plan.padding_bytes_max)}"
             ordered = not spoiled and (self._plan.idempotent or self._plan.in_flight_max == 1)
             self._history.sent(
                 Message(

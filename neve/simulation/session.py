@@ -5,10 +5,9 @@ from __future__ import annotations
 import asyncio
 import random
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from neve.simulation.history import History
-from neve.simulation.loop import SimLoop
 from neve.simulation.wire import API_VERSIONS, METADATA, Codec, Cursor, TopicMetadata
 
 Address = tuple[str, int]
@@ -18,7 +17,7 @@ CONNECTION_FAILURES = (ConnectionError, TimeoutError, OSError)
 class Link(asyncio.Protocol):
     """The protocol: frames in, futures out. Kafka answers a connection's requests in order, and this one insists on it."""
 
-    def __init__(self, loop: SimLoop) -> None:
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self.transport: asyncio.Transport
         self.lost = False
         self._loop = loop
@@ -121,7 +120,7 @@ class Dialer:
 
     def __init__(
         self,
-        loop: SimLoop,
+        loop: asyncio.AbstractEventLoop,
         rng: random.Random,
         history: History,
         client: str,
@@ -131,6 +130,7 @@ class Dialer:
         *,
         stray_share: float,
         timeout_s: float,
+        named: Callable[[Address], str] = lambda address: address[0],
     ) -> None:
         self.rng = rng
         self.timeout_s = timeout_s
@@ -141,6 +141,7 @@ class Dialer:
         self._agents = list(agents)
         self._topics = list(topics)
         self._stray_share = stray_share
+        self._named = named
         self._home = rng.randrange(len(agents))
         self._count = 0
 
@@ -160,6 +161,15 @@ class Dialer:
         """A connection to one agent. Raises one of CONNECTION_FAILURES."""
         return await self._try(address)
 
+    def write_into(self, history: History) -> None:
+        """What happens from now on belongs to this history."""
+        self._history = history
+
+    def know(self, agents: Sequence[Address]) -> None:
+        """These are the agents from now on."""
+        self._agents = list(agents)
+        self._home %= len(self._agents)
+
     def leave_home(self) -> None:
         """The home agent failed: prefer the next one."""
         self._home = (self._home + 1) % len(self._agents)
@@ -169,7 +179,8 @@ class Dialer:
             _transport, protocol = await self._loop.create_connection(lambda: Link(self._loop), *address)
         assert isinstance(protocol, Link)
         self._count += 1
-        session = Session(f"{self._client}/{self._count}>{address[0]}", address[0], protocol, self._codec)
+        agent = self._named(address)
+        session = Session(f"{self._client}/{self._count}>{agent}", agent, protocol, self._codec)
         versions = await session.call(API_VERSIONS, 0, b"", self.timeout_s)
         assert versions.i16() == 0, "ApiVersions v0 must always succeed"
         cursor = await session.call(
