@@ -28,7 +28,7 @@ class MergeLimits(NamedTuple):
     extents_min: int
     """Fewer are left alone until more follow, unless they make up a whole extent."""
     extents_crowd: int
-    """So many are merged even where one of them is larger than the rest together."""
+    """Where nothing else is to be merged, so many are, although one of them is larger than the rest together."""
     extents_max: int
     """Most extents in one merge."""
     span_ms: int
@@ -46,6 +46,8 @@ def plan_merges(extents: Sequence[SettledExtent], now_ms: int, limits: MergeLimi
     """Groups worth merging, in order, apart from each other. `extents` are one shard's, contiguous and settled."""
     groups: list[Group] = []
     _search(extents, 0, len(extents), now_ms, limits, groups)
+    if not groups and len(extents) >= limits.extents_crowd:
+        _search(extents, 0, len(extents), now_ms, limits, groups, crowds=True)
     return groups
 
 
@@ -61,7 +63,14 @@ def final_until(extents: Sequence[SettledExtent], limits: MergeLimits) -> int:
 
 
 def _search(
-    extents: Sequence[SettledExtent], first: int, end: int, now_ms: int, limits: MergeLimits, groups: list[Group]
+    extents: Sequence[SettledExtent],
+    first: int,
+    end: int,
+    now_ms: int,
+    limits: MergeLimits,
+    groups: list[Group],
+    *,
+    crowds: bool = False,
 ) -> None:
     at = first
     while at < end:
@@ -74,12 +83,12 @@ def _search(
             continue
         sizes = [extents[position].extent.byte_length for position in range(at, reach)]
         largest = max(sizes)
-        if 2 * largest <= sum(sizes) or count >= limits.extents_crowd:
+        if 2 * largest <= sum(sizes) or (crowds and count >= limits.extents_crowd):
             groups.append(Group(at, reach))
             at = reach
         else:  # the large one stays; what lies before it is looked at by itself
             middle = at + sizes.index(largest)
-            _search(extents, at, middle, now_ms, limits, groups)
+            _search(extents, at, middle, now_ms, limits, groups, crowds=crowds)
             at = middle + 1
 
 
