@@ -47,7 +47,11 @@ def test_a_large_one_is_not_rewritten_for_a_few_small_ones() -> None:
 
 
 def test_many_are_merged_whatever_their_sizes() -> None:
-    assert plan(500, *[5] * 9) == [(0, 10)]
+    assert plan(500, *[5] * 9) == [(1, 10)], "those that can be merged by themselves come first"
+    assert plan(900, 1, 2, 4, 8, 20, 9, 1, 1, 30) == [(1, 10)]
+    fractal = (1, 1, 20, 1, 1, 300, 1, 1, 20, 1)
+    assert plan(*fractal) == [(0, 10)]
+    assert plan(*fractal[1:]) == []
 
 
 def test_no_extent_becomes_larger_than_a_reader_should_load() -> None:
@@ -63,7 +67,7 @@ def test_a_full_one_needs_no_company() -> None:
 def test_a_merged_extent_spans_a_bounded_time_or_a_share_of_its_age() -> None:
     times = [NOW_MS - 8000, NOW_MS - 7000, NOW_MS - 3100, NOW_MS - 2900, NOW_MS - 2800, NOW_MS - 2200]
     assert plan(*[5] * 6, times=times) == [(2, 6)]
-    assert plan(*[5] * 6, times=times, now_ms=NOW_MS + AGE_SHARE * 4000) == []
+    assert plan(*[5] * 6, times=times, now_ms=NOW_MS + AGE_SHARE * 4000) == [(1, 5)]
     assert plan(*[5] * 6, times=times, now_ms=NOW_MS + AGE_SHARE * 5800) == [(0, 6)]
 
 
@@ -127,10 +131,10 @@ def test_groups_keep_the_bounds_and_come_to_an_end(extents: list[SettledExtent])
         assert not (small and spans_ms <= LIMITS.span_ms), "a crowd of small neighbours is left"
 
 
-@pytest.mark.parametrize("flush_bytes", [120, 2_000, 40_000])
-def test_a_week_of_flushes_stays_bounded(flush_bytes: int) -> None:
-    """Four flushes a second for seven days, looked at every two minutes, as the job does it."""
-    minutes, step = 7 * 24 * 60, 2
+@pytest.mark.parametrize(("flush_bytes", "days"), [(120, 1), (2_000, 7), (40_000, 1)])
+def test_a_week_of_flushes_stays_bounded(flush_bytes: int, days: int) -> None:
+    """Four flushes a second for days, looked at every two minutes, as the job does it."""
+    minutes, step = days * 24 * 60, 2
     per_step = 4 * 60 * step
     final_rows, final_bytes, offset, rewritten, most = 0, 0, 0, 0, 0
     live: list[SettledExtent] = []
