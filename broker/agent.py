@@ -141,6 +141,8 @@ class Agent:
         spent_ms = round((asyncio.get_running_loop().time() - began_s) * 1000)
         if not await self._listener.drained(max(self._settings.drain_ms - spent_ms, ANSWER_MS)):
             log.warning("connections were still open after drain_ms")
+        # only now: a client that hears of agents without this one drops its connection, with the answers under way
+        await self.core.cluster.leave()
 
     async def stop(self) -> None:
         """Close everything, in the opposite order of the start."""

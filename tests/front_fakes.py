@@ -324,17 +324,14 @@ class FakeCluster:
     cluster_id = "fake-cluster"
 
     def __init__(self, agents: int = 1) -> None:
-        self._brokers = [BrokerView(n + 1, "127.0.0.1", 9092 + n, "a") for n in range(agents)]
-
-    @property
-    def self_view(self) -> BrokerView:
-        return self._brokers[0]
+        self.live = [BrokerView(n + 1, "127.0.0.1", 9092 + n, "a") for n in range(agents)]
+        self.self_view = self.live[0]
 
     def brokers(self) -> Sequence[BrokerView]:
-        return self._brokers
+        return self.live
 
     async def look(self) -> Sequence[BrokerView]:
-        return self._brokers
+        return self.live
 
 
 class FakeProducerIds:
@@ -444,6 +441,7 @@ class Client:
     def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self.reader = reader
         self.writer = writer
+        self.client_id: str | None = "test"
         self._correlation_id = 0
 
     @classmethod
@@ -457,7 +455,7 @@ class Client:
 
     def send(self, request: Any) -> int:
         self._correlation_id += 1
-        self.writer.write(request_bytes(request, self._correlation_id))
+        self.writer.write(request_bytes(request, self._correlation_id, self.client_id))
         return self._correlation_id
 
     async def call(self, request: Any) -> Any:

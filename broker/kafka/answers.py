@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 from uuid import UUID
 
 from broker.kafka.call import Buffers, Call
 from broker.kafka.messages import Message, read_request, write_response
-from broker.services import Topics, TopicView
+from broker.kafka.zones import agents_of, zone_in
+from broker.services import BrokerView, Topics, TopicView
 from schemas.kafka.errors import ErrorCode
 
 TOPIC_OPERATIONS = 0xDF8
@@ -40,6 +41,22 @@ def explain(error: int, message: str | None = None) -> dict[str, Any]:
     if error == ErrorCode.NONE:
         return {"error_code": 0, "error_message": None}
     return {"error_code": error, "error_message": message or _MESSAGES.get(error)}
+
+
+def controller_told(call: Call, told: Sequence[BrokerView]) -> int:
+    """The broker id of the controller: any agent does what it does, so the one that is asked, if the caller may know it."""
+    me = call.context.services.cluster.self_view
+    return me.broker_id if me in told else told[0].broker_id
+
+
+async def agents_told(call: Call) -> Sequence[BrokerView]:
+    """The agents that the caller is to talk to, as of now, by broker id: those of its zone.
+
+    A client that names no zone is in that of the agent it asks, or in the rack that it fetches with on this connection.
+    """
+    cluster = call.context.services.cluster
+    zone = zone_in(call.client_id) or call.channel.rack or cluster.self_view.zone
+    return agents_of(zone, await cluster.look())
 
 
 async def know(

@@ -1,4 +1,4 @@
-"""Which agent clients are sent to for a partition: rendezvous hashing over the live agents. Pure.
+"""Which agent clients are sent to for a partition: rendezvous hashing over the agents told. Pure.
 
 Any agent takes any write and serves any read, so a "leader" only spreads the load. With rendezvous hashing an agent that
 comes or goes moves its own share of the partitions alone, and all agents that see the same brokers name the same
@@ -35,18 +35,14 @@ def leaders_of(topic_id: UUID, shards: int, broker_ids: Sequence[int]) -> tuple[
 
 
 class Leaders:
-    """`leaders_of` with a memory, for as long as the same agents are alive."""
+    """`leaders_of` with a memory, for each set of agents that clients are told of."""
 
     def __init__(self) -> None:
-        self._broker_ids: tuple[int, ...] = ()
-        self._known: OrderedDict[tuple[UUID, int], tuple[int, ...]] = OrderedDict()
+        self._known: OrderedDict[tuple[UUID, int, tuple[int, ...]], tuple[int, ...]] = OrderedDict()
 
     def of(self, topic_id: UUID, shards: int, broker_ids: tuple[int, ...]) -> tuple[int, ...]:
         """The broker id of each shard's leader."""
-        if broker_ids != self._broker_ids:
-            self._broker_ids = broker_ids
-            self._known.clear()
-        key = (topic_id, shards)
+        key = (topic_id, shards, broker_ids)
         found = self._known.get(key)
         if found is None:
             found = self._known[key] = leaders_of(topic_id, shards, broker_ids)

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import cast
 from uuid import UUID
 
 import pytest
 
 from broker.agent import split_address
+from broker.agent_core import AgentCore
 from broker.cluster_identity import ClusterMismatch
 from broker.objects.memory import MemoryStore
 from broker.supervisor import Supervisor
@@ -191,18 +192,74 @@ async def test_an_agent_that_came_is_named_by_the_others_at_once() -> None:
         assert [view.broker_id for view in await one.cluster.look()] == [1]
 
 
+class Away:
+    """A database that can't be reached (AgentStore)."""
+
+    async def live(self) -> list[AgentRow]:
+        raise Unreachable("cut")
+
+
+def cut(core: AgentCore) -> Callable[[], None]:
+    """The agent's view loses its database; returns what gives it back."""
+    asked = core.cluster._agents
+    core.cluster._agents = cast(AgentStore, Away())
+    return lambda: setattr(core.cluster, "_agents", asked)
+
+
 async def test_the_last_known_agents_are_told_while_the_database_is_away() -> None:
     database = await fresh()
     async with running_core(database=database.handle(), seed=1) as one:
-        asked = one.cluster._agents
-
-        class Away:
-            async def live(self) -> list[AgentRow]:
-                raise Unreachable("cut")
-
-        one.cluster._agents = cast(AgentStore, Away())
+        restore = cut(one)
         assert [view.broker_id for view in await one.cluster.look()] == [1]
-        one.cluster._agents = asked
+        one.cluster._alive_until_s = 0.0
+        assert [view.broker_id for view in await one.cluster.look()] == [1], "nobody else is there"
+        restore()
+
+
+async def test_an_agent_whose_lease_ran_out_tells_clients_of_the_others() -> None:
+    database, store = await fresh(), MemoryStore(lambda: 0)
+    async with (
+        running_core(store=store, database=database.handle(), seed=1) as one,
+        running_core(store=store, database=database.handle(), seed=2) as two,
+    ):
+        assert [view.broker_id for view in await one.cluster.look()] == [1, 2]
+        restore = cut(one)
+        one.cluster._alive_until_s = one.services.clock.monotonic()  # the database is away for longer than the lease
+        assert [view.broker_id for view in await one.cluster.look()] == [2]
+        assert [view.broker_id for view in one.cluster.brokers()] == [2]
+        restore()
+        assert [view.broker_id for view in await two.cluster.look()] == [1, 2]
+
+
+async def test_an_agent_that_finds_its_lease_run_out_prolongs_it_before_it_answers() -> None:
+    database, store = await fresh(), MemoryStore(lambda: 0)
+    async with (
+        running_core(store=store, database=database.handle(), seed=1) as one,
+        running_core(store=store, database=database.handle(), seed=2) as two,
+    ):
+        await database.transact(lambda tx: tx.execute("UPDATE agents SET lease_until_ms = 0 WHERE broker_id = 1"))
+        assert [view.broker_id for view in await two.cluster.look()] == [2]
+        assert [view.broker_id for view in await one.cluster.look()] == [1, 2]
+        assert [view.broker_id for view in await two.cluster.look()] == [1, 2]
+
+
+async def test_an_agent_that_left_doesnt_come_back_and_its_id_is_free() -> None:
+    database, store = await fresh(), MemoryStore(lambda: 0)
+    async with (
+        running_core(store=store, database=database.handle(), seed=1, agent_lease_ms=60) as one,
+        running_core(store=store, database=database.handle(), seed=2) as two,
+    ):
+        await one.cluster.leave()
+        await asyncio.sleep(0.1)  # several of its heartbeats
+        assert [view.broker_id for view in await two.cluster.look()] == [2]
+        assert [view.broker_id for view in await one.cluster.look()] == [2]
+        async with running_core(store=store, database=database.handle(), seed=3) as three:
+            assert three.cluster.self_view.broker_id == 1
+            await one.cluster.leave()
+            assert [view.port for view in await two.cluster.look()] == [9095, 9094], (
+                "the one that left gives back nothing more"
+            )
+            assert [view.port for view in await one.cluster.look()] == [9095, 9094]
 
 
 async def test_a_stopped_agent_leaves_no_live_epoch_behind() -> None:

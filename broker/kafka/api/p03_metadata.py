@@ -5,20 +5,22 @@ by id; a name that isn't allowed is answered with INVALID_TOPIC_EXCEPTION, an un
 `auto.create.topics.enable` both allow it, else UNKNOWN_TOPIC_OR_PARTITION; an unknown id with UNKNOWN_TOPIC_ID.
 What is named is read from the database, not from the agent's cache: clients ask when something changed. So are the brokers:
 librdkafka closes its connection to a broker that an answer doesn't name, so all agents must name the same ones.
+A client is told of the agents of its zone alone, in all that it is told of agents (broker.kafka.zones), of all agents
+where none is alive there.
 
 Deviations:
 - A topic that is created on demand is answered at once with its partitions, without UNKNOWN_TOPIC_OR_PARTITION before.
 - A topic with neither name nor id is answered with UNKNOWN_TOPIC_ID; Kafka fails the whole request.
-- Any agent serves any partition. The leader named for each is chosen by rendezvous hashing over the live agents, which
-  spreads the load; it is also the only replica named. The leader epoch is always 0.
-- The agent that is asked names itself as the controller.
+- Any agent serves any partition. The leader named for each is chosen by rendezvous hashing over the agents told,
+  which spreads the load; it is also the only replica named. The leader epoch is always 0.
+- The agent that is asked names itself as the controller; to a client of another zone one of that zone.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
-from broker.kafka.answers import CLUSTER_OPERATIONS, TOPIC_OPERATIONS
+from broker.kafka.answers import CLUSTER_OPERATIONS, TOPIC_OPERATIONS, agents_told, controller_told
 from broker.kafka.call import Buffers, Call, Reply
 from broker.kafka.registry import serve
 from broker.services import BrokerView, Services, TopicView
@@ -62,7 +64,7 @@ async def _describe(call: Call, request: MetadataRequest) -> Buffers:
         if call.version < IDS_FROM and any(topic.name is None or topic.topic_id.int for topic in request.topics):
             return call.fail(ErrorCode.INVALID_REQUEST)
         views = await _named(services, request)
-    brokers = await services.cluster.look()
+    brokers = await agents_told(call)
     broker_ids = tuple(broker.broker_id for broker in brokers)
     leaders = call.context.leaders
     topics = []
@@ -80,13 +82,12 @@ async def _describe(call: Call, request: MetadataRequest) -> Buffers:
 def _encode(
     call: Call, request: MetadataRequest, brokers: Sequence[BrokerView], topics: list[TopicMetadata]
 ) -> Buffers:
-    cluster = call.context.services.cluster
     body = encode_metadata_response(
         call.version,
         [_address(broker) for broker in brokers],
         topics,
-        cluster_id=cluster.cluster_id,
-        controller_id=cluster.self_view.broker_id,
+        cluster_id=call.context.services.cluster.cluster_id,
+        controller_id=controller_told(call, brokers),
         cluster_operations=CLUSTER_OPERATIONS if request.cluster_operations else NO_OPERATIONS,
         throttle_ms=call.throttle_ms,
     )

@@ -1,13 +1,24 @@
 """DescribeCluster (key 60), versions 0–2: cluster id, controller and brokers.
 
+The brokers are the agents of the client's zone, as in Metadata.
+
 Deviations:
-- Every agent does what Kafka's controller does, so the agent that is asked names itself as the controller.
+- Every agent does what Kafka's controller does, so the agent that is asked names itself as the controller; to a client
+  of another zone one of that zone.
 - There are no fenced brokers: an agent whose lease ran out is gone.
 """
 
 from __future__ import annotations
 
-from broker.kafka.answers import CLUSTER_OPERATIONS, OPERATIONS_NOT_ASKED, explain, request_of, response
+from broker.kafka.answers import (
+    CLUSTER_OPERATIONS,
+    OPERATIONS_NOT_ASKED,
+    agents_told,
+    controller_told,
+    explain,
+    request_of,
+    response,
+)
 from broker.kafka.call import Buffers, Call, Reply
 from broker.kafka.messages import Message
 from broker.kafka.registry import serve
@@ -25,7 +36,7 @@ def _fail(call: Call, error: int, message: str | None = None) -> Buffers:
 
 @serve(ApiKey.DESCRIBE_CLUSTER, versions=(0, 2), fail=_fail)
 def describe_cluster(call: Call) -> Reply:
-    """The live agents, by broker id."""
+    """The live agents of the client's zone, by broker id."""
     request = request_of(call)
     endpoint_type = request.get("endpoint_type", BROKERS)
     if endpoint_type == CONTROLLERS:
@@ -37,7 +48,7 @@ def describe_cluster(call: Call) -> Reply:
 
 
 async def _describe(call: Call, request: Message) -> Buffers:
-    cluster = call.context.services.cluster
+    brokers = await agents_told(call)
     wants_operations = request["include_cluster_authorized_operations"]
     return response(
         call,
@@ -45,8 +56,8 @@ async def _describe(call: Call, request: Message) -> Buffers:
             "throttle_time": 0,
             **explain(ErrorCode.NONE),
             "endpoint_type": BROKERS,
-            "cluster_id": cluster.cluster_id,
-            "controller_id": cluster.self_view.broker_id,
+            "cluster_id": call.context.services.cluster.cluster_id,
+            "controller_id": controller_told(call, brokers),
             "brokers": [
                 {
                     "broker_id": broker.broker_id,
@@ -55,7 +66,7 @@ async def _describe(call: Call, request: Message) -> Buffers:
                     "rack": broker.zone or None,
                     "is_fenced": False,
                 }
-                for broker in await cluster.look()
+                for broker in brokers
             ],
             "cluster_authorized_operations": CLUSTER_OPERATIONS if wants_operations else OPERATIONS_NOT_ASKED,
         },

@@ -1,7 +1,7 @@
 """DescribeTopicPartitions (key 75), versions 0–0: topics with their partitions, by name, in pages.
 
-A page has at most `max_request_partition_size_limit` partitions; its cursor is where the next one begins. The agents are
-named as of now.
+A page has at most `max_request_partition_size_limit` partitions; its cursor is where the next one begins. The agents
+are those of the client's zone as of now, as in Metadata.
 
 Deviations:
 - A partition has one replica: the agent that clients are sent to for it.
@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from broker.kafka.answers import OPERATIONS_NOT_ASKED, TOPIC_OPERATIONS, request_of, response
+from broker.kafka.answers import OPERATIONS_NOT_ASKED, TOPIC_OPERATIONS, agents_told, request_of, response
 from broker.kafka.call import Buffers, Call, Reply
 from broker.kafka.config_resources import topic_objection
 from broker.kafka.messages import Message
@@ -58,7 +58,7 @@ async def _describe(call: Call, request: Message) -> Buffers:
         views = {view.name: view for view in await services.topics.all() if view.name >= first}
     limit = min(request["response_partition_limit"], services.settings.max_request_partition_size_limit)
     pieces, after = page({name: view.shards if view else None for name, view in views.items()}, cursor, limit)
-    broker_ids = tuple(broker.broker_id for broker in await services.cluster.look())
+    broker_ids = tuple(broker.broker_id for broker in await agents_told(call))
     topics = [_topic(call, piece, views[piece.topic], broker_ids) for piece in pieces]
     values = {
         "throttle_time": 0,
