@@ -67,10 +67,12 @@ def rewrite(stored: Sequence[StoredExtent], rules: BatchFilter) -> Rewritten | N
     if not changed:
         return None
     first, end = changed[0], changed[-1] + 1
-    joined = _Output(stored[first].extent.offset_first)
+    while end < len(outputs) and outputs[end - 1].has_hole_at_end:
+        end += 1  # a hole is joined with what follows it: only at the end of an extent is a filler ever served
+    joined = _Output(stored[first].extent.offset_first, stored[end - 1].extent.offset_next)
     for output in outputs[first:end]:
         joined.join(output)
-    joined.close(stored[end - 1].extent.offset_next)
+    joined.close(joined.end)
     return Rewritten(
         stored[first].extent.offset_first,
         joined.offset_next,
@@ -87,16 +89,22 @@ def rewrite(stored: Sequence[StoredExtent], rules: BatchFilter) -> Rewritten | N
 class _Output:
     """Batches of one extent, or of several joined, with their offsets; holes are filled when the next batch comes."""
 
-    __slots__ = ("batches", "bytes", "changed", "offset_next", "parts", "times")
+    __slots__ = ("batches", "bytes", "changed", "end", "offset_next", "parts", "times")
 
-    def __init__(self, offset_first: int) -> None:
+    def __init__(self, offset_first: int, end: int) -> None:
         self.offset_next = offset_first
+        self.end = end
         self.parts: list[bytes | memoryview] = []
         self.batches: list[tuple[int, int, bytes | memoryview]] = []
         self.bytes = 0
         self.changed = False
         self.times: list[int] = []
         """Newest record of each batch that has records."""
+
+    @property
+    def has_hole_at_end(self) -> bool:
+        """True where its last offsets are gone."""
+        return not self.batches or self.batches[-1][1] != self.end
 
     def join(self, other: _Output) -> None:
         for offset, offset_next, data in other.batches:
@@ -118,7 +126,7 @@ class _Output:
 
 def _filter(stored: StoredExtent, rules: BatchFilter) -> _Output:
     span = make_span(stored.data, stored.extent, verify=True)
-    output = _Output(stored.extent.offset_first)
+    output = _Output(stored.extent.offset_first, stored.extent.offset_next)
     for position, offset_next in enumerate(span.nexts):
         batch = span.batch_at(position)
         header = read_header(batch)
