@@ -1,0 +1,106 @@
+"""Three agents in two zones: clients talk to the agents of their zone alone, but for a group's coordinator."""
+
+from __future__ import annotations
+
+import re
+import time
+import urllib.request
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from confluent_kafka import Consumer, Producer
+from confluent_kafka.admin import AdminClient, ClusterMetadata  # type: ignore[attr-defined]
+
+from broker.groups.slots import preferred_holder, slot_of
+from tests.agents import AgentProcess, agent_on_folder, started
+from tests.integration.groups import SETTINGS, TIMEOUT_S, fill
+
+ZONES = ("a", "a", "b")
+PARTITIONS = 12
+GROUP = next(f"group-{n}" for n in range(99) if preferred_holder(slot_of(f"group-{n}"), (1, 2, 3)) == 3)
+"""Coordinated in zone b."""
+_REQUESTS = re.compile(r'^neve_requests_total\{api="(\w+)",outcome="ok"\} (\S+)$', re.M)
+
+
+@pytest.fixture
+def agents(tmp_path: Path) -> Iterator[list[AgentProcess]]:
+    """Broker ids 1 and 2 in zone a, 3 in zone b."""
+    three = [agent_on_folder(tmp_path, tmp_path / "data", settings=SETTINGS | {"NEVE_ZONE": zone}) for zone in ZONES]
+    with started(*three):
+        yield three
+
+
+def metadata(bootstrap: str, client_id: str) -> ClusterMetadata:
+    admin = AdminClient({"bootstrap.servers": bootstrap, "client.id": client_id, "log_level": 0})
+    return admin.list_topics(timeout=TIMEOUT_S)
+
+
+def leaders(seen: ClusterMetadata, topic: str) -> dict[int, int]:
+    return {number: partition.leader for number, partition in seen.topics[topic].partitions.items()}
+
+
+def served(agent: AgentProcess) -> Counter[str]:
+    """Requests that an agent answered, by API."""
+    with urllib.request.urlopen(agent.http + "/metrics", timeout=10) as answer:
+        return Counter({api: int(float(count)) for api, count in _REQUESTS.findall(answer.read().decode())})
+
+
+def produce(bootstrap: str, client_id: str, topic: str, count: int) -> list[str]:
+    values = [f"value-{number}" for number in range(count)]
+    errors: list[str] = []
+    producer = Producer({"bootstrap.servers": bootstrap, "client.id": client_id, "enable.idempotence": True, "log_level": 0})  # fmt: skip
+    for number, value in enumerate(values):
+        producer.produce(
+            topic, value.encode(), partition=number % PARTITIONS,
+            on_delivery=lambda error, _: errors.append(str(error)) if error else None,
+        )  # fmt: skip
+    assert producer.flush(TIMEOUT_S) == 0
+    assert not errors, errors[0]
+    return values
+
+
+def consume(bootstrap: str, client_id: str, topic: str, count: int) -> list[str]:
+    """`count` values, read as a member of GROUP; they are committed."""
+    config = {"group.id": GROUP, "auto.offset.reset": "earliest", "enable.auto.commit": False, "log_level": 0}
+    consumer = Consumer(config | {"bootstrap.servers": bootstrap, "client.id": client_id})
+    consumer.subscribe([topic])
+    values: list[str] = []
+    deadline = time.monotonic() + TIMEOUT_S
+    while len(values) < count:
+        assert time.monotonic() < deadline, f"{len(values)} of {count} records"
+        for message in consumer.consume(100, 0.2):
+            assert message.error() is None, message.error()
+            values.append((message.value() or b"").decode())
+    consumer.commit(asynchronous=False)
+    consumer.close()
+    return values
+
+
+@pytest.mark.timeout(120)
+def test_a_client_of_a_zone_talks_to_the_agents_of_its_zone(agents: list[AgentProcess]) -> None:
+    far = agents[2].kafka  # wherever the client asks first
+    fill(agents[0].kafka, "t", [], PARTITIONS)
+    seen = metadata(far, "app,zone=a")
+    assert sorted(seen.brokers) == [1, 2]
+    spread = leaders(seen, "t")
+    assert set(spread.values()) == {1, 2}
+    assert leaders(metadata(agents[1].kafka, "app|ws_az=a"), "t") == spread, "all agents say the same"
+    assert sorted(metadata(far, "no zone").brokers) == [3], "the agent's own zone"
+    assert sorted(metadata(far, "az=nowhere").brokers) == [1, 2, 3]
+
+    before = [served(agent) for agent in agents]
+    values = produce(far, "app,zone=a", "t", 600)
+    assert sorted(consume(far, "app,zone=a", "t", len(values))) == sorted(values)
+    did = [served(agent) - was for agent, was in zip(agents, before, strict=True)]
+    for api in ("Produce", "Fetch"):
+        assert all(each[api] for each in did[:2]), f"both agents of the zone serve {api}"
+        assert not did[2][api], f"{api} has crossed zones"
+    assert did[2]["JoinGroup"], "the group's coordinator is in the other zone"
+    assert did[2]["OffsetCommit"]
+
+    assert agents[2].terminate() == 0
+    seen = metadata(agents[0].kafka, "app;zone=b")
+    assert sorted(seen.brokers) == [1, 2], "a zone without agents is served by all"
+    assert leaders(seen, "t") == spread
