@@ -125,10 +125,7 @@ class Compactor:
         picked = Picked(self._settings.compaction_object_bytes, self._settings.compaction_extents_max)
         await self._pick(picked)
         if not picked.groups:
-            more = self._walk.unfinished or not self._walk.ended
-            if not more:
-                self.counts.last_success_s = self._clock.monotonic()
-            return Done(more)
+            return Done(self._walk.unfinished or not self._walk.ended)
         merges = await self._read(picked.groups)
         return await self._write(merges, lease) if merges else Done(True)
 

@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
+
+from prometheus_client.core import CounterMetricFamily, Metric
 
 from broker.compaction.compactor import Compactor
 from broker.compaction.counts import CompactionCounts
@@ -57,8 +59,13 @@ class CompactionJob:
 
     @property
     def counts(self) -> CompactionCounts:
-        """For the metrics."""
+        """What it has done since the start of this process."""
         return self._compactor.counts
+
+    def metrics(self) -> Iterable[Metric]:
+        """The same."""
+        for name, text, value in self.counts.counters():
+            yield CounterMetricFamily(name, text, value=value)
 
     async def run_once(self, turn: Turn) -> bool:
         """Objects until there is nothing to merge or the turn is over."""
