@@ -7,23 +7,17 @@ Killing it at any moment loses nothing: the tables' watermarks say where to go o
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
 import os
 import random
-import signal
 import sys
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 from typing import Any
 
-import structlog
-
+from broker.child_process import cluster_id_of, run_child, set_up_child_logs, state_file_of, write_state
 from broker.clock import SystemClock
 from broker.objects.open import open_store
-from catalog.cluster import ClusterStore
-from catalog.database import Database, DatabaseError
 from catalog.exports import ExportStore
 from catalog.extents import ExtentStore
 from catalog.iceberg.sql_catalog import catalog_of
@@ -31,19 +25,15 @@ from catalog.iceberg.warehouse import warehouse_of
 from catalog.leases import LeaseStore
 from catalog.open import open_database
 from catalog.topics import TopicStore
-from lakehouse.export_state import STATE_FILE_VARIABLE, state_of, write_state
+from lakehouse.export_state import STATE_FILE_VARIABLE, state_of
 from lakehouse.export_world import ExportWorld
 from lakehouse.exporter import Exporter
 from lakehouse.log_slice import LogReader, SliceLimits
 from schemas.settings import Settings
 
-EXIT_ORPHANED = 3
 HOLDER_VARIABLE = "NEVE_EXPORT_HOLDER"
 """Name in leases of all the children of one supervisor, which runs one at a time; one of its own when unset."""
 STATE_INTERVAL_S = 1.0
-CLUSTER_WAIT_S = 0.2
-
-log = structlog.get_logger()
 
 
 async def run(settings: Settings, stop: asyncio.Event, checkpoint: Callable[[str], None] = lambda place: None) -> None:
@@ -54,7 +44,7 @@ async def run(settings: Settings, stop: asyncio.Event, checkpoint: Callable[[str
     store = open_store(settings, clock, rng)
     workers = ThreadPoolExecutor(1, thread_name_prefix="export")
     try:
-        cluster_id = await _cluster_id(database, stop)
+        cluster_id = await cluster_id_of(database, stop)
         if cluster_id is None:
             return
         warehouse = warehouse_of(settings, cluster_id)
@@ -95,84 +85,28 @@ async def run(settings: Settings, stop: asyncio.Event, checkpoint: Callable[[str
         await database.close()
 
 
-async def _cluster_id(database: Database, stop: asyncio.Event) -> str | None:
-    """The cluster's id, which the first agent writes; waits for it."""
-    while not stop.is_set():
-        found = await ClusterStore(database).get()
-        if found is not None:
-            return found
-        await asyncio.sleep(CLUSTER_WAIT_S)
-    return None
-
-
 async def _tell(exporter: Exporter, clock: SystemClock) -> None:
     """Keep the state file fresh."""
-    path = os.environ.get(STATE_FILE_VARIABLE)
-    while path:
+    path = state_file_of(STATE_FILE_VARIABLE)
+    while path is not None:
         state = state_of(list(exporter.mirrored.values()), clock.now_ms())
-        await asyncio.to_thread(write_state, Path(path), state)
+        await asyncio.to_thread(write_state, path, state)
         await asyncio.sleep(STATE_INTERVAL_S)
-
-
-async def _until_orphaned() -> None:
-    """Returns when the parent's end of standard input is closed."""
-    reader = asyncio.StreamReader()
-    await asyncio.get_running_loop().connect_read_pipe(lambda: asyncio.StreamReaderProtocol(reader), sys.stdin)
-    while await reader.read(1024):
-        pass
 
 
 async def main_loop(settings: Settings, checkpoint: Callable[[str], None] = lambda place: None) -> int:
     """Run with signals and the parent's pipe watched; returns the exit code."""
-    stop = asyncio.Event()
-    loop = asyncio.get_running_loop()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, stop.set)
-    working = asyncio.create_task(run(settings, stop, checkpoint))
-    orphaned = asyncio.create_task(_until_orphaned())
-    done, _ = await asyncio.wait({working, orphaned}, return_when=asyncio.FIRST_COMPLETED)
-    if working in done:
-        orphaned.cancel()
-        try:
-            working.result()
-        except (DatabaseError, OSError, ValueError) as error:
-            log.error("the exporter can't run", error=str(error))
-            return 1
-        return 0
-    # Without a parent nobody supervises this process: leave at once, as if killed; what is under way is done again.
-    _remove_state()
-    os._exit(EXIT_ORPHANED)
-
-
-def _remove_state() -> None:
-    """Remove the state file and its folder, which the supervisor made and can't remove any more."""
-    path = os.environ.get(STATE_FILE_VARIABLE)
-    if path:
-        with contextlib.suppress(OSError):  # a folder with something else in it stays
-            Path(path).unlink(missing_ok=True)
-            Path(path).parent.rmdir()
-
-
-def _set_up_logs(level: str) -> None:
-    """JSON lines to stderr, which is the parent's."""
-    structlog.configure(
-        processors=[
-            structlog.processors.add_log_level,
-            structlog.processors.TimeStamper(fmt="iso", utc=True),
-            structlog.processors.format_exc_info,
-            structlog.processors.JSONRenderer(),
-        ],
-        wrapper_class=structlog.make_filtering_bound_logger(getattr(logging, level.upper())),
-        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
+    return await run_child(
+        lambda stop: run(settings, stop, checkpoint), name="exporter", state_file=state_file_of(STATE_FILE_VARIABLE)
     )
-    # It warns of every column that is written without statistics, which is on purpose.
-    logging.getLogger("pyiceberg.io.pyarrow").setLevel(logging.ERROR)
 
 
 def main() -> None:
     """Entry of the child process."""
     settings = Settings()
-    _set_up_logs(settings.log_level)
+    set_up_child_logs(settings.log_level)
+    # It warns of every column that is written without statistics, which is on purpose.
+    logging.getLogger("pyiceberg.io.pyarrow").setLevel(logging.ERROR)
     sys.exit(asyncio.run(main_loop(settings)))
 
 

@@ -5,10 +5,7 @@
 
 from __future__ import annotations
 
-import json
-import os
 from collections.abc import Iterable
-from pathlib import Path
 from typing import Any
 
 from lakehouse.exporter import Mirrored
@@ -32,10 +29,3 @@ def state_of(mirrored: Iterable[Mirrored], now_ms: int) -> dict[str, Any]:
         for kind, facts in sorted(one.facts.items())
     ]
     return {"written_ms": now_ms, "tables": tables}
-
-
-def write_state(path: Path, state: dict[str, Any]) -> None:
-    """Replace the file in one step."""
-    partial = path.with_name(path.name + ".partial")
-    partial.write_text(json.dumps(state))
-    os.replace(partial, path)

@@ -11,11 +11,13 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
+from catalog.database import Database
 from catalog.exports import ExportStore
 from catalog.extents import ExtentStore
 from catalog.sequence import ShardKey
 from catalog.topics import TopicStore
 from neve.http_faults import fault_routes
+from neve.http_jobs import job_routes
 from schemas.topic_config import value_of
 
 if TYPE_CHECKING:
@@ -44,6 +46,11 @@ async def described(core: AgentCore, names: Sequence[str]) -> list[dict[str, Any
 
 def state_app(agent: Callable[[], Agent]) -> Starlette:
     """The ASGI application; `agent` is asked at each request, when it is up."""
+
+    def database() -> Database:
+        running = agent()
+        assert running.core is not None
+        return running.core.database
 
     async def cluster(request: Request) -> Response:
         running = agent()
@@ -92,4 +99,6 @@ def state_app(agent: Callable[[], Agent]) -> Starlette:
             ]
         )
 
-    return Starlette(routes=[Route("/cluster", cluster), Route("/exports", exports), *fault_routes(agent)])
+    return Starlette(
+        routes=[Route("/cluster", cluster), Route("/exports", exports), *fault_routes(agent), *job_routes(database)]
+    )

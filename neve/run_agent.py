@@ -1,4 +1,4 @@
-"""Runs agents: one in this process, or several as children with ports counted up; the exporter beside them where its role is on.
+"""Runs agents: one in this process, or several as children with ports counted up; processes for other roles beside them.
 
 Owns: SIGTERM to this process drains every agent and ends with 0; a child that dies by itself ends the others and gives 1.
 """
@@ -12,6 +12,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from types import FrameType
@@ -22,9 +23,9 @@ from schemas.settings import Settings
 
 if TYPE_CHECKING:
     from broker.agent import Agent
-    from neve.export_supervisor import ExportSupervisor
+    from neve.children import Children
 
-ROLES = ("broker", "export")
+ROLES = ("broker", "compact", "export")
 POLL_S = 0.1
 
 
@@ -77,11 +78,12 @@ def run_one(settings: Settings, ready_file: Path | None) -> int:
     from neve.logs import set_up_logs
 
     set_up_logs(settings.log_level)
-    return uvloop.run(serve(settings, ready_file))
+    roles = roles_of(settings)
+    return uvloop.run(serve(settings, roles, ready_file) if "broker" in roles else work(settings, roles, ready_file))
 
 
-async def serve(settings: Settings, ready_file: Path | None) -> int:
-    """Start the agent and its exporter, serve, drain, stop."""
+async def serve(settings: Settings, roles: Sequence[str], ready_file: Path | None) -> int:
+    """Start the agent and its child processes, serve, drain, stop."""
     from broker.agent import Agent
     from broker.cluster_identity import ClusterMismatch
     from broker.objects.port import ObjectStoreError
@@ -89,6 +91,7 @@ async def serve(settings: Settings, ready_file: Path | None) -> int:
     from catalog.iceberg.rest_app import rest_app
     from catalog.iceberg.rows import open_rows
     from catalog.iceberg.warehouse import store_root_of, warehouse_of
+    from neve.children import Children
     from neve.http_state import state_app
 
     warehouse = warehouse_of(settings, "")
@@ -109,34 +112,47 @@ async def serve(settings: Settings, ready_file: Path | None) -> int:
 
     mounts = {"/iceberg": rest_app(rows, read_bytes, warehouse.client_config), "/v1": state_app(lambda: agent)}
     agent = Agent(settings, mounts=mounts, version=installed_version())
-    exporter = None
-    if "export" in roles_of(settings):
-        from neve.export_supervisor import ExportSupervisor
-
-        exporter = ExportSupervisor(settings)
+    children = Children(settings, roles, agent.registry)
     ready = asyncio.Event()
-    waiting = asyncio.get_running_loop().create_task(_when_ready(ready, agent, ready_file, exporter))
+    waiting = asyncio.get_running_loop().create_task(_when_ready(ready, agent, ready_file, children))
     try:
         return await agent.run(ready=ready)
     except (ClusterMismatch, ObjectStoreError, DatabaseError, OSError, ValueError) as error:
         raise StartError(str(error)) from error
     finally:
         waiting.cancel()
-        if exporter is not None:
-            await exporter.stop()
+        await children.stop()
         await rows.close()
 
 
-async def _when_ready(
-    ready: asyncio.Event, agent: Agent, ready_file: Path | None, exporter: ExportSupervisor | None
-) -> None:
+async def _when_ready(ready: asyncio.Event, agent: Agent, ready_file: Path | None, children: Children) -> None:
     await ready.wait()
-    if exporter is not None:
-        agent.registry.register(exporter.collector)
-        await exporter.start()
+    await children.start()
     if ready_file is not None:
         kafka, http = agent.kafka_address, agent.http_address
         write_ready(ready_file, {"kafka": f"{kafka[0]}:{kafka[1]}", "http": f"{http[0]}:{http[1]}"})
+
+
+async def work(settings: Settings, roles: Sequence[str], ready_file: Path | None) -> int:
+    """Start the child processes alone, and stop them in the end."""
+    from catalog.database import DatabaseError
+    from neve.worker import Worker
+
+    worker = Worker(settings, roles)
+    ready = asyncio.Event()
+
+    async def announce() -> None:
+        await ready.wait()
+        if ready_file is not None:
+            write_ready(ready_file, {"kafka": None, "http": "{}:{}".format(*worker.http_address)})
+
+    announcing = asyncio.get_running_loop().create_task(announce())
+    try:
+        return await worker.run(ready)
+    except (DatabaseError, OSError, ValueError) as error:
+        raise StartError(str(error)) from error
+    finally:
+        announcing.cancel()
 
 
 def write_ready(path: Path, addresses: object) -> None:
@@ -153,7 +169,7 @@ def counted_up(address: str, by: int) -> str:
 
 
 def run_many(settings: Settings, count: int, ready_file: Path | None) -> int:
-    """`count` agents as children of this process, ports counted up; the export role runs beside the first."""
+    """`count` agents as children of this process, ports counted up; the other roles run beside the first."""
     children = []
     parts = [ready_file.with_name(f"{ready_file.name}.{n}") if ready_file else None for n in range(count)]
     for n in range(count):
@@ -162,7 +178,7 @@ def run_many(settings: Settings, count: int, ready_file: Path | None) -> int:
         argv += ["--kafka", counted_up(settings.kafka, n), "--http", counted_up(settings.http, n)]
         if settings.advertise:
             argv += ["--advertise", counted_up(settings.advertise, n)]
-        if n:
+        if n and "broker" in roles_of(settings):
             argv += ["--roles", "broker"]
         if parts[n] is not None:
             argv += ["--ready-file", str(parts[n])]

@@ -37,7 +37,7 @@ class Settings(BaseSettings):
     kafka: str = Field("127.0.0.1:9092", description="Address of the Kafka listener.")
     http: str = Field("127.0.0.1:8080", description="Address of the HTTP port (health, metrics, Iceberg REST catalog).")
     advertise: str | None = Field(None, description="Address told to Kafka clients; the listener's when unset.")
-    roles: str = Field("broker,export", description="Roles of this agent, by comma: broker, export.")
+    roles: str = Field("broker,compact,export", description="Roles of this agent, by comma: broker, compact, export.")
     zone: str = Field("", description="Availability zone of this agent.")
     broker_id: int | None = Field(None, description="Broker id; the lowest free one when unset.")
 
@@ -259,7 +259,9 @@ class Settings(BaseSettings):
         32 * MIB, gt=0, description="Bytes of a log that are rewritten in one step, into one object."
     )
     key_compaction_attempts: int = Field(
-        5, gt=0, description="Attempts of such a step whose extents others change meanwhile, before the round is given up."
+        5,
+        gt=0,
+        description="Attempts of such a step whose extents others change meanwhile, before the round is given up.",
     )
 
     # Deletion
@@ -311,7 +313,9 @@ class Settings(BaseSettings):
         description="Outcomes of commits that no flush header has carried are written to the bucket this often: the recovery point of `neve restore`. 0 turns the journal off.",
     )
     journal_waiting_max: int = Field(
-        100_000, gt=0, description="Outcomes that wait for the journal; beyond, the oldest are left to the next snapshot."
+        100_000,
+        gt=0,
+        description="Outcomes that wait for the journal; beyond, the oldest are left to the next snapshot.",
     )
     snapshot_interval_ms: int = Field(
         300_000, ge=0, description="The metadata is written to the bucket this often. 0 turns snapshots off."

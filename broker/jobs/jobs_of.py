@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 
 from broker.deletion.job import DeletionJob
 from broker.jobs.port import Job
+from broker.journal.snapshot_job import SnapshotJob
 from broker.objects.port import ObjectStore
 from broker.pruner import PruneJob
 from broker.services import Clock
@@ -28,4 +29,5 @@ def jobs_of(
     return [
         DeletionJob(database, store, clock, settings, cluster_id=cluster_id, broker_values=broker_values),
         PruneJob(commits, settings),
+        SnapshotJob(database, store, settings, cluster_id=cluster_id),
     ]

@@ -13,7 +13,7 @@ from broker.jobs.port import Load
 BUSY_FIRST = 0.3
 BUSY_ALL = 0.8
 LAG_ALL_MS = 20.0
-"""An agent whose loop is late by so much has no time to give, whatever its CPU time says: others use the machine."""
+"""An agent whose loop is late by so much has no time to give, however idle the machine is."""
 
 
 def share_of(load: Load, share_min: float) -> float:
@@ -27,7 +27,11 @@ def rest_ms(worked_ms: float, share: float, rest_max_ms: float) -> float:
     return min(worked_ms * (1.0 / share - 1.0), rest_max_ms)
 
 
-def load_of(cpu_share: float, lags_ms: Sequence[float]) -> Load:
-    """The load of an agent: CPU seconds per second of its process, and how late its loop was, at each of some looks."""
-    late = sorted(lags_ms)[len(lags_ms) * 3 // 4] if lags_ms else 0.0
-    return Load(min(max(cpu_share, late / LAG_ALL_MS * BUSY_ALL, 0.0), 1.0))
+def load_of(cpu_busy: float, late_ms: float) -> Load:
+    """The load, from the share of the machine's CPU that others than jobs take, and how late the agent's loop is."""
+    return Load(min(max(cpu_busy, late_ms / LAG_ALL_MS * BUSY_ALL, 0.0), 1.0))
+
+
+def mostly_ms(lags_ms: Sequence[float]) -> float:
+    """How late the loop is most of the time: once is chance."""
+    return sorted(lags_ms)[len(lags_ms) * 3 // 4] if lags_ms else 0.0

@@ -20,8 +20,11 @@ pieces of a turn it awaits `breathe`: that is where it gives way to clients, and
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, runtime_checkable
+
+from prometheus_client.core import Metric
 
 from catalog.jobs import JobKey
 from catalog.leases import Lease
@@ -69,6 +72,15 @@ class Job(Protocol):
 
     async def run_once(self, turn: Turn) -> bool:
         """One turn; True where there is more to do. Whatever it raises is noted, and it is tried again after a pause that grows."""
+        ...
+
+
+@runtime_checkable
+class Measured(Protocol):
+    """A job with figures of its own: they show up in `/metrics` of the agent that its process belongs to."""
+
+    def metrics(self) -> Iterable[Metric]:
+        """Families with names that no other job or part of an agent has."""
         ...
 
 

@@ -18,7 +18,7 @@ def agent(
     kafka: str | None = typer.Option(None, "--kafka", help="Kafka listener, HOST:PORT (127.0.0.1:9092)."),
     http: str | None = typer.Option(None, "--http", help="HTTP port, HOST:PORT (127.0.0.1:8080)."),
     advertise: str | None = typer.Option(None, "--advertise", help="Address told to Kafka clients, HOST:PORT."),
-    roles: str | None = typer.Option(None, "--roles", help="broker, export; by comma (default both)."),
+    roles: str | None = typer.Option(None, "--roles", help="broker, compact, export; by comma (default all)."),
     zone: str | None = typer.Option(None, "--zone", help="Availability zone."),
     agents: int = typer.Option(1, "--agents", min=1, max=64, help="Processes on this machine, ports counted up."),
     ready_file: Path | None = typer.Option(None, "--ready-file", help="Write the addresses here as JSON once ready."),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import typer
 
-from neve.cli import agent, demo, fault, fsck, query, segment, settings, simulate, topic, verify
+from neve.cli import agent, demo, fault, fsck, jobs, query, segment, settings, simulate, topic, verify, workload
 
 app = typer.Typer(
     name="neve",
@@ -22,6 +22,8 @@ app.command("verify", short_help="Recompute a topic from its log and its tables;
 app.command("fsck", short_help="Metadata, segments and tables, checked for damage.")(fsck.fsck)
 app.command("settings", short_help="Every effective setting and where it comes from.")(settings.settings)
 app.command("simulate", short_help="The whole system under seeds, with faults, judged.")(simulate.simulate)
+app.command("workload", short_help="Writers and readers against a running cluster, judged.")(workload.workload)
+app.add_typer(jobs.app, name="jobs")
 app.add_typer(fault.app, name="fault")
 app.add_typer(segment.app, name="segment")
 

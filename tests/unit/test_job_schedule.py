@@ -8,7 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from broker.jobs.pace import BUSY_ALL, BUSY_FIRST, LAG_ALL_MS, load_of, rest_ms, share_of
+from broker.jobs.load import SILENT_S, CpuTimes, ToldLoad, busy_between
+from broker.jobs.pace import BUSY_ALL, BUSY_FIRST, LAG_ALL_MS, load_of, mostly_ms, rest_ms, share_of
 from broker.jobs.port import Load
 from broker.jobs.schedule import Shares, retry_ms
 from catalog.jobs import JobKey
@@ -109,8 +110,53 @@ def test_rests_make_the_share() -> None:
     assert rest_ms(5000, 0.01, 1000) == 1000
 
 
-def test_an_agent_is_loaded_by_its_cpu_time_or_by_what_makes_it_late() -> None:
-    assert load_of(0.4, []) == Load(0.4)
-    assert load_of(1.7, [0.0]) == Load(1.0)
-    assert load_of(0.1, [0.0, 0.1, 90.0, 0.1, 0.2]).busy == pytest.approx(0.1), "late once is chance"
-    assert load_of(0.1, [LAG_ALL_MS] * 5) == Load(BUSY_ALL)
+def test_clients_are_seen_by_the_cpu_they_take_and_by_how_late_the_agent_is() -> None:
+    assert load_of(0.4, 0.0) == Load(0.4)
+    assert load_of(1.7, 0.0) == Load(1.0)
+    assert load_of(0.1, LAG_ALL_MS) == Load(BUSY_ALL)
+    assert load_of(0.1, 1000.0) == Load(1.0)
+    assert mostly_ms([]) == 0.0
+    assert mostly_ms([0.0, 0.1, 90.0, 0.1, 0.2]) == 0.2, "late once is chance"
+    assert mostly_ms([50.0, 60.0, 0.0, 70.0]) == 70.0
+
+
+def test_cpu_time_of_niced_processes_is_not_the_clients() -> None:
+    before = CpuTimes.parsed("cpu  100 50 30 800 20 1 2 3 0 0\ncpu0 1 1 1 1\n")
+    assert before == CpuTimes(busy=136, idle=820, niced=50)
+    after = CpuTimes(busy=before.busy + 30, idle=before.idle + 20, niced=before.niced + 50)
+    assert busy_between(before, after) == pytest.approx(0.3)
+    assert busy_between(before, before) == 0.0
+    assert busy_between(after, before) == 0.0, "the counters went back"
+    for text in ("", "cpu 1 2\n", "intr 1 2 3 4 5 6 7 8 9\n", "cpu a b c d e f g h\n"):
+        assert CpuTimes.parsed(text) is None
+
+
+@dataclass
+class At:
+    """A clock that stands still."""
+
+    s: float = 0.0
+
+    def now_ms(self) -> int:
+        return 0
+
+    def monotonic(self) -> float:
+        return self.s
+
+
+def test_the_load_is_what_the_agent_tells_and_the_machine_shows() -> None:
+    clock, stats = At(), iter([CpuTimes(0, 0, 0), CpuTimes(40, 60, 0), CpuTimes(41, 159, 0), None])
+    told = ToldLoad(clock, lambda: next(stats))
+    assert told.load() == Load(0.0), "nobody has told anything: there may be no agent here"
+    clock.s = 1.0
+    assert told.load() == Load(0.4)
+    told.heard(b"15.0\n")
+    assert told.load().busy == pytest.approx(0.6)
+    told.heard(b"nonsense\n")
+    assert told.load().busy == pytest.approx(0.6)
+    clock.s = 2.0
+    assert told.load().busy == pytest.approx(0.6)
+    told.heard(b"0.1")
+    assert told.load().busy == pytest.approx(0.01)
+    clock.s = 2.0 + SILENT_S
+    assert told.load() == Load(1.0), "the agent's loop doesn't come to it"
