@@ -35,6 +35,7 @@ from broker.ingest.upload import Uploaded
 from broker.ingest.writer import IngestWriter, WriteObserver, flush_limits
 from broker.jobs.jobs_of import jobs_of
 from broker.jobs.runner import JobRunner
+from broker.journal.journal import Journal
 from broker.kafka.broker_configs import broker_layers, nearest_values
 from broker.objects.port import ObjectStore
 from broker.quotas.keeper import QuotaKeeper
@@ -76,6 +77,7 @@ class AgentCore:
     poller: Poller
     hints: HintSender
     log_starts: LogStarts
+    journal: Journal
     jobs: JobRunner
     """Runs only where `start` is told so: a process of its own does this, beside agents (`broker.jobs.process`)."""
     groups: GroupCoordinator
@@ -106,6 +108,7 @@ class AgentCore:
         self.supervisor.start("cluster", self.cluster.run())
         self.supervisor.start("hints", self.hints.run())
         self.supervisor.start("log starts", self.log_starts.run())
+        self.supervisor.start("journal", self.journal.run())
         if jobs:
             self.supervisor.start("jobs", self.jobs.run())
         self.supervisor.start("group slots", self.groups.run_keeper())
@@ -119,6 +122,7 @@ class AgentCore:
         self.waiters.wake_all()
         await self.groups.drain()
         await self.writer.drain()
+        await self.journal.close()
 
     async def stop(self) -> None:
         """End everything; what still waits is failed. Call `drain` first for a clean end. The store and the database stay open."""
@@ -146,6 +150,9 @@ class AgentCore:
         for key in log_starts:
             self.waiters.wake(key)
         self.hints.committed()
+        self.journal.note(
+            object_id, uploaded.name, uploaded.built.bytes, flight.batches, committed.outcomes, committed.extents
+        )
 
     def topic_gone(self, topic: int, shards: int) -> None:
         """A topic was deleted: what is known of its shards goes, and its waiting consumers hear of it."""
@@ -207,6 +214,7 @@ async def build_core(
     reader = FetchReader(index, hot, cold, names, reads, waiters, offsets, clock, settings)
     epochs = EpochKeeper(EpochStore(database), clock, settings, instance=instance)
     commits = CommitStore(database, epoch_age_max_ms=settings.epoch_age_max_ms)
+    journal = Journal(store, database, clock, settings, cluster_id=cluster_id, instance=instance)
     writer = IngestWriter(
         store,
         commits,
@@ -218,6 +226,7 @@ async def build_core(
         limits=flush_limits(settings, local=local),
         on_committed=committed,
         observer=observer,
+        journal=journal if journal.enabled else None,
     )
     cluster = ClusterView(
         AgentStore(database), clock, settings, cluster_id=cluster_id, instance=instance, version=version
@@ -268,6 +277,7 @@ async def build_core(
         poller=Poller(index, names, reads, waiters, interval_s=interval_s, version=database.version),
         hints=HintSender(database, instance, gap_s=settings.hint_interval_ms / 1000),
         log_starts=log_starts,
+        journal=journal,
         jobs=JobRunner(
             jobs_of(database, store, clock, settings, cluster_id=cluster_id, broker_values=broker_values),
             database,

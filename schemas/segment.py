@@ -74,6 +74,8 @@ class Segment:
     sequence: int
     body_first: int
     runs: tuple[RunEntry, ...]
+    journal: bytes = b""
+    """Outcomes of the agent's earlier commits, as `schemas.journal` packs them; may be empty."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,9 +89,11 @@ class BuiltSegment:
     """Absolute (byte_first, byte_length) of every run, in the order given."""
 
 
-def build_segment(cluster_id: str, agent_epoch: int, sequence: int, runs: Sequence[Run]) -> BuiltSegment:
+def build_segment(
+    cluster_id: str, agent_epoch: int, sequence: int, runs: Sequence[Run], journal: bytes = b""
+) -> BuiltSegment:
     """Lay out a segment. Runs must be sorted by (topic, shard), one per shard; batches are referenced, never copied."""
-    header = SegmentHeader(cluster_id=cluster_id, agent_epoch=agent_epoch, sequence=sequence)
+    header = SegmentHeader(cluster_id=cluster_id, agent_epoch=agent_epoch, sequence=sequence, journal=journal)
     body: list[Buffer] = []
     spans: list[tuple[int, int]] = []
     position = 0
@@ -163,7 +167,12 @@ def parse_segment(head: Buffer, object_bytes: int | None, header_bytes_max: int 
     except DecodeError as error:
         raise SegmentError(f"the segment header is not readable: {error}") from error
     return Segment(
-        header.cluster_id, header.agent_epoch, header.sequence, body_first, _entries(header, body_first, object_bytes)
+        header.cluster_id,
+        header.agent_epoch,
+        header.sequence,
+        body_first,
+        _entries(header, body_first, object_bytes),
+        header.journal,
     )
 
 

@@ -24,15 +24,15 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\rsegment.proto\x12\x0cneve.segment\"t\n\rSegmentHeader\x12\x12\n\ncluster_id\x18\x01 \x01(\t\x12\x13\n\x0b\x61gent_epoch\x18\x02 \x01(\x04\x12\x10\n\x08sequence\x18\x03 \x01(\r\x12(\n\x06shards\x18\x04 \x03(\x0b\x32\x18.neve.segment.ShardEntry\"\xc7\x01\n\nShardEntry\x12\x10\n\x08topic_id\x18\x01 \x01(\x0c\x12\r\n\x05shard\x18\x02 \x01(\r\x12\x12\n\nbyte_first\x18\x03 \x01(\x04\x12\x13\n\x0b\x62yte_length\x18\x04 \x01(\x04\x12\x0f\n\x07\x62\x61tches\x18\x05 \x01(\r\x12\x14\n\x0coffset_count\x18\x06 \x01(\x04\x12\x15\n\rtimestamp_min\x18\x07 \x01(\x12\x12\x15\n\rtimestamp_max\x18\x08 \x01(\x12\x12\x0b\n\x03\x63rc\x18\t \x01(\x07\x12\r\n\x05topic\x18\n \x01(\x04\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\rsegment.proto\x12\x0cneve.segment\"\x85\x01\n\rSegmentHeader\x12\x12\n\ncluster_id\x18\x01 \x01(\t\x12\x13\n\x0b\x61gent_epoch\x18\x02 \x01(\x04\x12\x10\n\x08sequence\x18\x03 \x01(\r\x12(\n\x06shards\x18\x04 \x03(\x0b\x32\x18.neve.segment.ShardEntry\x12\x0f\n\x07journal\x18\x05 \x01(\x0c\"\xc7\x01\n\nShardEntry\x12\x10\n\x08topic_id\x18\x01 \x01(\x0c\x12\r\n\x05shard\x18\x02 \x01(\r\x12\x12\n\nbyte_first\x18\x03 \x01(\x04\x12\x13\n\x0b\x62yte_length\x18\x04 \x01(\x04\x12\x0f\n\x07\x62\x61tches\x18\x05 \x01(\r\x12\x14\n\x0coffset_count\x18\x06 \x01(\x04\x12\x15\n\rtimestamp_min\x18\x07 \x01(\x12\x12\x15\n\rtimestamp_max\x18\x08 \x01(\x12\x12\x0b\n\x03\x63rc\x18\t \x01(\x07\x12\r\n\x05topic\x18\n \x01(\x04\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'segment_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_SEGMENTHEADER']._serialized_start=31
-  _globals['_SEGMENTHEADER']._serialized_end=147
-  _globals['_SHARDENTRY']._serialized_start=150
-  _globals['_SHARDENTRY']._serialized_end=349
+  _globals['_SEGMENTHEADER']._serialized_start=32
+  _globals['_SEGMENTHEADER']._serialized_end=165
+  _globals['_SHARDENTRY']._serialized_start=168
+  _globals['_SHARDENTRY']._serialized_end=367
 # @@protoc_insertion_point(module_scope)

@@ -7,16 +7,18 @@ from typing import ClassVar as _ClassVar, Optional as _Optional, Union as _Union
 DESCRIPTOR: _descriptor.FileDescriptor
 
 class SegmentHeader(_message.Message):
-    __slots__ = ("cluster_id", "agent_epoch", "sequence", "shards")
+    __slots__ = ("cluster_id", "agent_epoch", "sequence", "shards", "journal")
     CLUSTER_ID_FIELD_NUMBER: _ClassVar[int]
     AGENT_EPOCH_FIELD_NUMBER: _ClassVar[int]
     SEQUENCE_FIELD_NUMBER: _ClassVar[int]
     SHARDS_FIELD_NUMBER: _ClassVar[int]
+    JOURNAL_FIELD_NUMBER: _ClassVar[int]
     cluster_id: str
     agent_epoch: int
     sequence: int
     shards: _containers.RepeatedCompositeFieldContainer[ShardEntry]
-    def __init__(self, cluster_id: _Optional[str] = ..., agent_epoch: _Optional[int] = ..., sequence: _Optional[int] = ..., shards: _Optional[_Iterable[_Union[ShardEntry, _Mapping]]] = ...) -> None: ...
+    journal: bytes
+    def __init__(self, cluster_id: _Optional[str] = ..., agent_epoch: _Optional[int] = ..., sequence: _Optional[int] = ..., shards: _Optional[_Iterable[_Union[ShardEntry, _Mapping]]] = ..., journal: _Optional[bytes] = ...) -> None: ...
 
 class ShardEntry(_message.Message):
     __slots__ = ("topic_id", "shard", "byte_first", "byte_length", "batches", "offset_count", "timestamp_min", "timestamp_max", "crc", "topic")

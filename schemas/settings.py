@@ -39,6 +39,11 @@ class Settings(BaseSettings):
     advertise: str | None = Field(None, description="Address told to Kafka clients; the listener's when unset.")
     roles: str = Field("broker,compact,export", description="Roles of this agent, by comma: broker, compact, export.")
     zone: str = Field("", description="Availability zone of this agent.")
+    metadata_other_zones: bool = Field(
+        True,
+        description="Name the agents of other zones too to clients of a zone; partitions are led in their zone anyway. "
+        "Where off, many client libraries can't reach a group whose coordinator is in another zone.",
+    )
     broker_id: int | None = Field(None, description="Broker id; the lowest free one when unset.")
 
     # S3

@@ -37,6 +37,7 @@ class Flight:
     __slots__ = (
         "_positions",
         "answered",
+        "batches",
         "body",
         "bytes",
         "deadline_s",
@@ -68,6 +69,8 @@ class Flight:
         self.answered = False
         self.refused: dict[int, None] = {}
         """Positions in `items` that were answered with an error already."""
+        self.batches: tuple[BatchFacts, ...] = ()
+        """As in the last `facts`."""
         self._positions: list[int] | None = None
         """Positions in `items` of the batches in the last `facts`; None where they are all."""
 
@@ -125,9 +128,9 @@ class Flight:
         """True where nothing is left to commit."""
         return len(self.refused) == len(self.items)
 
-    def build(self, cluster_id: str, ticket: Ticket) -> BuiltSegment:
-        """The segment object under this ticket."""
-        return build_segment(cluster_id, ticket.epoch, ticket.sequence, self.runs)
+    def build(self, cluster_id: str, ticket: Ticket, journal: bytes = b"") -> BuiltSegment:
+        """The segment object under this ticket, with what its header carries of earlier commits."""
+        return build_segment(cluster_id, ticket.epoch, ticket.sequence, self.runs, journal)
 
     def facts(self, ticket: Ticket, name: str, built: BuiltSegment) -> ObjectFacts:
         """What the sequencer needs to know: batches in byte order, without those refused so far.
@@ -149,7 +152,8 @@ class Flight:
                     )
                 )  # fmt: skip
             at += length
-        return ObjectFacts(ticket.object_id, name, built.bytes, tuple(batches))
+        self.batches = tuple(batches)
+        return ObjectFacts(ticket.object_id, name, built.bytes, self.batches)
 
 
 def fail_items(items: Sequence[Append], lost: LostSequences | None) -> None:

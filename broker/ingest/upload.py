@@ -11,6 +11,7 @@ import random
 from typing import NamedTuple, Protocol
 
 from broker.ingest.flight import Flight, Ticket
+from broker.journal.journal import Carried, Journal
 from broker.objects.port import ObjectStore
 from broker.services import Clock
 from schemas.segment import BuiltSegment
@@ -56,12 +57,14 @@ class Uploader:
         *,
         cluster_id: str,
         uploads_max: int,
+        journal: Journal | None = None,
     ) -> None:
         self._store = store
         self._tickets = tickets
         self._clock = clock
         self._rng = rng
         self._cluster_id = cluster_id
+        self._journal = journal
         self._slots = asyncio.Semaphore(uploads_max)
         self.running = 0
 
@@ -86,17 +89,34 @@ class Uploader:
         ticket = self._tickets.acquire_now()
         if ticket is None:
             return None
-        segment = self._segment(flight, ticket)
-        if self._store.put_now(segment.name, [segment.built.parts[0], flight.body]):
+        carried = self._carry()
+        segment = self._segment(flight, ticket, carried)
+        stored = self._store.put_now(segment.name, [segment.built.parts[0], flight.body])
+        self._settled(carried, stored)
+        if stored:
             return segment
         self._tickets.release(ticket)  # what may have landed under this name is an orphan
         return None
 
     async def _put(self, flight: Flight, ticket: Ticket) -> Uploaded:
-        segment = self._segment(flight, ticket)
-        await self._store.put(segment.name, [segment.built.parts[0], flight.body])
+        carried = self._carry()
+        stored = False
+        try:
+            segment = self._segment(flight, ticket, carried)
+            await self._store.put(segment.name, [segment.built.parts[0], flight.body])
+            stored = True
+        finally:
+            self._settled(carried, stored)
         return segment
 
-    def _segment(self, flight: Flight, ticket: Ticket) -> Uploaded:
+    def _carry(self) -> Carried | None:
+        return self._journal.carry() if self._journal is not None else None
+
+    def _settled(self, carried: Carried | None, stored: bool) -> None:
+        if carried is not None and self._journal is not None:
+            self._journal.settled(carried, stored=stored)
+
+    def _segment(self, flight: Flight, ticket: Ticket, carried: Carried | None) -> Uploaded:
         name = f"{self._cluster_id}/segments/{ticket.epoch}/{ticket.sequence}-{self._rng.getrandbits(64):016x}"
-        return Uploaded(ticket, name, flight.build(self._cluster_id, ticket))
+        journal = carried.packed if carried is not None else b""
+        return Uploaded(ticket, name, flight.build(self._cluster_id, ticket, journal))

@@ -20,6 +20,7 @@ from broker.ingest.flight import Flight, fail_items
 from broker.ingest.flush_policy import BufferState, FlushLimits, Reason, plan_flush
 from broker.ingest.lost_sequences import LostSequences
 from broker.ingest.upload import Tickets, Uploaded, Uploader
+from broker.journal.journal import Journal
 from broker.objects.port import ObjectStore, ObjectStoreError
 from broker.services import Append, Clock
 from catalog.commits import CommitStore, Committed
@@ -102,6 +103,7 @@ class IngestWriter:
         limits: FlushLimits,
         on_committed: Callable[[Flight, Uploaded, Committed], None],
         observer: WriteObserver | None = None,
+        journal: Journal | None = None,
     ) -> None:
         self._clock = clock
         self._limits = limits
@@ -111,7 +113,9 @@ class IngestWriter:
         self._accumulator = Accumulator()
         self._lost = LostSequences(settings.lost_sequences_max)
         self._announce = on_committed
-        self._uploader = Uploader(store, tickets, clock, rng, cluster_id=cluster_id, uploads_max=settings.uploads_max)
+        self._uploader = Uploader(
+            store, tickets, clock, rng, cluster_id=cluster_id, uploads_max=settings.uploads_max, journal=journal
+        )
         self._queue = CommitQueue(
             commits,
             self._uploader,

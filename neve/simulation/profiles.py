@@ -317,6 +317,8 @@ def _settings(rng: random.Random, profile: Profile) -> Settings:
         "roles": "broker",
         "fetch_read_ms": 1000,
         "log_retention_check_interval_ms": rng.choice((1000, 3000)),
+        "journal_interval_ms": 0,
+        "snapshot_interval_ms": 0,
         "deletion_interval_ms": rng.choice((500, 2000)),
         "job_lease_ms": rng.choice((1500, 5000)),
         "job_poll_ms": 500,
