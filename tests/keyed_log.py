@@ -27,11 +27,12 @@ class MemoryLog:
 
     stored: list[tuple[Extent, bytes]] = field(default_factory=list)
     cleaned: int = 0
+    began: int = 0
 
     @property
     def end(self) -> int:
         """The log end offset."""
-        return self.stored[-1][0].offset_next if self.stored else 0
+        return self.stored[-1][0].offset_next if self.stored else self.began
 
     def append(self, batches: Sequence[bytes], *, append_ms: int = -1) -> None:
         """One extent of these batches."""

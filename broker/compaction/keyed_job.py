@@ -6,12 +6,14 @@ else's meanwhile. A shard whose round fails doesn't keep the others waiting; the
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+import asyncio
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from typing import NamedTuple
 
 import structlog
+from prometheus_client.core import Metric
 
+from broker.compaction.keyed_counts import KeyedCounts
 from broker.compaction.keyed_plan import KeyPolicy, dirty_ratio, is_due, key_policy_of
 from broker.compaction.keyed_round import CleaningRound, KeyedWorld, LogUnreadable, RoundEnded
 from broker.deletion.pins import ExportPins
@@ -28,28 +30,6 @@ KEY = JobKey("key-compaction")
 OFFSET_MAX = 2**63 - 1
 
 
-@dataclass(slots=True)
-class KeyedCounts:
-    """What key compaction has done in this process. Values only."""
-
-    rounds: int = 0
-    rounds_ended: int = 0
-    """Without reaching their end: others changed the extents, or the topic's policy."""
-    records_read: int = 0
-    records_removed: int = 0
-    tombstones_removed: int = 0
-    batches_unreadable: int = 0
-    bytes_before: int = 0
-    bytes_after: int = 0
-    swaps_dropped: int = 0
-    due: int = 0
-    """Shards that waited for a round when they were last looked at."""
-    ratio_max: float = 0.0
-    """The largest share of bytes to compact, as of then."""
-    last_success_s: float | None = None
-    """Monotonic time when there was last nothing left to do."""
-
-
 class _Due(NamedTuple):
     ratio: float
     topic: TopicRow
@@ -59,10 +39,19 @@ class _Due(NamedTuple):
 
 
 class KeyCompactionJob:
-    """Implements broker.jobs.port.Job."""
+    """Implements broker.jobs.port.Job. `beside` runs during each turn (it renews the agent epochs of what is written)."""
 
-    def __init__(self, world: KeyedWorld, topics: TopicStore, pins: ExportPins, clock: Clock) -> None:
+    def __init__(
+        self,
+        world: KeyedWorld,
+        topics: TopicStore,
+        pins: ExportPins,
+        clock: Clock,
+        *,
+        beside: Callable[[], Awaitable[None]] | None = None,
+    ) -> None:
         self.counts = KeyedCounts()
+        self._beside = beside
         self._world = world
         self._topics = topics
         self._pins = pins
@@ -84,11 +73,16 @@ class KeyCompactionJob:
         """See broker.jobs.port.Job."""
         return self._world.settings.key_compaction_interval_ms
 
+    def metrics(self) -> Iterable[Metric]:
+        """What it has done since the start of this process."""
+        return self.counts.metrics()
+
     async def run_once(self, turn: Turn) -> bool:
         """One turn. Raises LogUnreadable when all shards had theirs and some could not be read, DatabaseError, ObjectStoreError."""
         if turn.lease.epoch != self._lease_epoch:
             self._forget()
             self._lease_epoch = turn.lease.epoch
+        beside = None if self._beside is None else asyncio.ensure_future(self._beside())
         try:
             while await self._step(turn.lease):
                 await turn.breathe()
@@ -97,6 +91,10 @@ class KeyCompactionJob:
         except BaseException:
             self._forget()
             raise
+        finally:
+            if beside is not None:
+                beside.cancel()
+                await asyncio.gather(beside, return_exceptions=True)
         failed, again = self._failed, self._again
         self._forget()
         if failed:

@@ -17,10 +17,11 @@ ABORT, COMMIT = 0, 1
 
 
 class AbortedTransaction(NamedTuple):
-    """An aborted transaction: whose, and the offset of its first record."""
+    """An aborted transaction: whose, and the offsets of its first record and of its marker."""
 
     producer_id: int
     first_offset: int
+    last_offset: int
 
 
 class TransactionPass:
@@ -69,4 +70,6 @@ class TransactionPass:
     def _begin_up_to(self, header: BatchHeader) -> None:
         last = header.base_offset + header.last_offset_delta
         while self._coming and self._coming[-1].first_offset <= last:
-            self._aborted.setdefault(self._coming.pop().producer_id, False)
+            one = self._coming.pop()
+            if one.last_offset >= header.base_offset:  # else it ended before this pass began
+                self._aborted.setdefault(one.producer_id, False)
