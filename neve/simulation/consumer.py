@@ -61,9 +61,14 @@ class Consumer:
         self._history = history
         self._dialer.write_into(history)
 
-    def has_read(self, ends: Mapping[Key, int]) -> bool:
-        """Is it at or behind each of these offsets?"""
-        return all(self._positions[key] >= end for key, end in ends.items())
+    def behind(self, ends: Mapping[Key, int]) -> dict[Key, int]:
+        """Its positions where it hasn't read up to these offsets."""
+        return {key: self._positions[key] for key, end in ends.items() if self._positions[key] < end}
+
+    def close(self) -> None:
+        """Drop the connection."""
+        if self._session is not None:
+            self._session.abort()
 
     async def run(self) -> None:
         """Poll until `stopping`."""

@@ -89,6 +89,8 @@ class Producer:
         self._loop = asyncio.get_running_loop()
         self._incarnation = 0
         self._written = 0
+        self.sent = 0
+        """Messages so far."""
         self._begin_anew()
 
     def _begin_anew(self) -> None:
@@ -223,6 +225,7 @@ class Producer:
             )
             values.append(value.encode())
         self._numbers[key] = first + count
+        self.sent += count
         data = batches.encode(values, timestamp, self._producer_id, self._producer_epoch, self._sequence(key, count))
         if spoiled:
             data[-1] ^= 0x40

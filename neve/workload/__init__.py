@@ -1,0 +1,1 @@
+"""`neve workload`: writers and readers that know every message, against any running cluster, judged by the simulation's checker."""
