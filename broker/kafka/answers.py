@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 from uuid import UUID
 
 from broker.kafka.call import Buffers, Call
@@ -43,20 +43,31 @@ def explain(error: int, message: str | None = None) -> dict[str, Any]:
     return {"error_code": error, "error_message": message or _MESSAGES.get(error)}
 
 
-def controller_told(call: Call, told: Sequence[BrokerView]) -> int:
-    """The broker id of the controller: any agent does what it does, so the one that is asked, if the caller may know it."""
-    me = call.context.services.cluster.self_view
-    return me.broker_id if me in told else told[0].broker_id
+class Told(NamedTuple):
+    """The agents that a client is told of, by broker id."""
+
+    named: Sequence[BrokerView]
+    """Those that it may talk to."""
+    leading: tuple[int, ...]
+    """The broker ids of those that it is sent to for partitions."""
+    controller: int
+    """Every agent does what Kafka's controller does: the one that is asked, if it is named."""
 
 
-async def agents_told(call: Call) -> Sequence[BrokerView]:
-    """The agents that the caller is to talk to, as of now, by broker id: those of its zone.
+async def agents_told(call: Call) -> Told:
+    """What the caller is told of the live agents, as of now (see broker.kafka.zones).
 
-    A client that names no zone is in that of the agent it asks, or in the rack that it fetches with on this connection.
+    Where agents of other zones are named, a client that names no zone has none: any agent may be asked next, and what it
+    says must be the same. Where only a zone's are named, it stays in the zone of the agent that it asked.
     """
-    cluster = call.context.services.cluster
-    zone = zone_in(call.client_id) or call.channel.rack or cluster.self_view.zone
-    return agents_of(zone, await cluster.look())
+    services = call.context.services
+    brokers = await services.cluster.look()
+    me = services.cluster.self_view
+    others = services.settings.metadata_other_zones
+    zoned = agents_of(zone_in(call.client_id) or ("" if others else me.zone), brokers)
+    named = brokers if others else zoned
+    controller = me if me in named else named[0]
+    return Told(named, tuple(broker.broker_id for broker in zoned), controller.broker_id)
 
 
 async def know(

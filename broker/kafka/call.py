@@ -30,8 +30,6 @@ class Channel(Protocol):
     number: int
     """Of the connection in this process; batches of one connection keep their order."""
     peer: str
-    rack: str
-    """The `client.rack` of the last Fetch that carried one; empty before."""
 
     def completed(self, call: Call) -> None:
         """The call has its reply; answers leave in the order of the requests."""

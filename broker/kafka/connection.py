@@ -54,7 +54,6 @@ class Connection(asyncio.BufferedProtocol):
     def __init__(self, context: Context, number: int) -> None:
         self.number = number
         self.peer = "?"
-        self.rack = ""
         self.last_active = 0.0
         """Monotonic seconds of the last whole request or reply: bytes alone don't keep a connection alive."""
         self._context = context

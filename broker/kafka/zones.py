@@ -1,8 +1,7 @@
-"""Which agents a client is told of: those of its zone, so that no record bytes cross zones on their way. Pure.
+"""Which agents serve a client's partitions: those of its zone, so that no record bytes cross zones on their way. Pure.
 
 Kafka's Metadata request has no field for a rack, so clients say their zone in their client id, the way other brokers over
-object stores read it: pairs like `zone=a` between `,` `;` `|` `&` or blanks, in any place of it. Clients that fetch may
-also say it as `client.rack`.
+object stores read it: pairs like `zone=a` between `,` `;` `|` `&` or blanks, in any place of it.
 
 Owns: nobody is left without agents. A zone in which no agent is alive is served by all of them.
 """

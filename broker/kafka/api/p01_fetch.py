@@ -11,8 +11,7 @@ Deviations:
 - A request of a replica (replica id 0 or above) is refused with CLUSTER_AUTHORIZATION_FAILED on every partition.
 - The leader epoch is always 0: a request that knows a later one gets UNKNOWN_LEADER_EPOCH; diverging epochs don't exist.
 - The isolation level makes no difference: there are no transactions, so the aborted list is empty.
-- A rack id sends the client nowhere else (every agent serves every partition), but a Metadata request that comes on the
-  same connection is answered with the agents of that zone, unless the client id names one.
+- Rack ids are not looked at: every agent serves every partition.
 - Only whole batches are returned; Kafka fills the limits up with a part of the next one, which clients drop.
 - A partition that stands twice in a request is answered twice; Kafka answers the last of them alone.
 """
@@ -54,8 +53,6 @@ def fetch(call: Call) -> Reply:
     request = decode_fetch_request(call.frame, call.body_at, call.version)
     if request.replica_id >= 0:
         return call.fail(ErrorCode.CLUSTER_AUTHORIZATION_FAILED)
-    if request.rack_id:
-        call.channel.rack = request.rack_id
     if request.session_epoch > 0:
         call.had_error = True
         return encode_fetch_response(call.version, (), error=ErrorCode.FETCH_SESSION_ID_NOT_FOUND)[0]

@@ -5,22 +5,21 @@ by id; a name that isn't allowed is answered with INVALID_TOPIC_EXCEPTION, an un
 `auto.create.topics.enable` both allow it, else UNKNOWN_TOPIC_OR_PARTITION; an unknown id with UNKNOWN_TOPIC_ID.
 What is named is read from the database, not from the agent's cache: clients ask when something changed. So are the brokers:
 librdkafka closes its connection to a broker that an answer doesn't name, so all agents must name the same ones.
-A client is told of the agents of its zone alone, in all that it is told of agents (broker.kafka.zones), of all agents
-where none is alive there.
+The partitions of a client whose client id names a zone (broker.kafka.zones) are led by agents of that zone, and by any
+where none is alive there. Agents of other zones are named too, since they may coordinate its groups, unless
+`metadata_other_zones` is off.
 
 Deviations:
 - A topic that is created on demand is answered at once with its partitions, without UNKNOWN_TOPIC_OR_PARTITION before.
 - A topic with neither name nor id is answered with UNKNOWN_TOPIC_ID; Kafka fails the whole request.
-- Any agent serves any partition. The leader named for each is chosen by rendezvous hashing over the agents told,
-  which spreads the load; it is also the only replica named. The leader epoch is always 0.
-- The agent that is asked names itself as the controller; to a client of another zone one of that zone.
+- Any agent serves any partition. The leader named for each is chosen by rendezvous hashing over the agents of
+  the client's zone, which spreads the load; it is also the only replica named. The leader epoch is always 0.
+- The agent that is asked names itself as the controller, or one that it names.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
-from broker.kafka.answers import CLUSTER_OPERATIONS, TOPIC_OPERATIONS, agents_told, controller_told
+from broker.kafka.answers import CLUSTER_OPERATIONS, TOPIC_OPERATIONS, Told, agents_told
 from broker.kafka.call import Buffers, Call, Reply
 from broker.kafka.registry import serve
 from broker.services import BrokerView, Services, TopicView
@@ -64,8 +63,7 @@ async def _describe(call: Call, request: MetadataRequest) -> Buffers:
         if call.version < IDS_FROM and any(topic.name is None or topic.topic_id.int for topic in request.topics):
             return call.fail(ErrorCode.INVALID_REQUEST)
         views = await _named(services, request)
-    brokers = await agents_told(call)
-    broker_ids = tuple(broker.broker_id for broker in brokers)
+    told = await agents_told(call)
     leaders = call.context.leaders
     topics = []
     for view in views:
@@ -73,21 +71,19 @@ async def _describe(call: Call, request: MetadataRequest) -> Buffers:
             call.had_error = True
             topics.append(view if view.name is None else view._replace(operations=operations))
             continue
-        nodes = leaders.of(view.topic_id, view.shards, broker_ids)
+        nodes = leaders.of(view.topic_id, view.shards, told.leading)
         internal = view.name in INTERNAL_TOPICS
         topics.append(TopicMetadata(0, view.name, view.topic_id, internal, nodes, operations=operations))
-    return _encode(call, request, brokers, topics)
+    return _encode(call, request, told, topics)
 
 
-def _encode(
-    call: Call, request: MetadataRequest, brokers: Sequence[BrokerView], topics: list[TopicMetadata]
-) -> Buffers:
+def _encode(call: Call, request: MetadataRequest, told: Told, topics: list[TopicMetadata]) -> Buffers:
     body = encode_metadata_response(
         call.version,
-        [_address(broker) for broker in brokers],
+        [_address(broker) for broker in told.named],
         topics,
         cluster_id=call.context.services.cluster.cluster_id,
-        controller_id=controller_told(call, brokers),
+        controller_id=told.controller,
         cluster_operations=CLUSTER_OPERATIONS if request.cluster_operations else NO_OPERATIONS,
         throttle_ms=call.throttle_ms,
     )

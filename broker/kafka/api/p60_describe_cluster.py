@@ -1,10 +1,10 @@
 """DescribeCluster (key 60), versions 0–2: cluster id, controller and brokers.
 
-The brokers are the agents of the client's zone, as in Metadata.
+The brokers are those that Metadata names to this client.
 
 Deviations:
-- Every agent does what Kafka's controller does, so the agent that is asked names itself as the controller; to a client
-  of another zone one of that zone.
+- Every agent does what Kafka's controller does, so the agent that is asked names itself as the controller, or
+  one that it names.
 - There are no fenced brokers: an agent whose lease ran out is gone.
 """
 
@@ -14,7 +14,6 @@ from broker.kafka.answers import (
     CLUSTER_OPERATIONS,
     OPERATIONS_NOT_ASKED,
     agents_told,
-    controller_told,
     explain,
     request_of,
     response,
@@ -36,7 +35,7 @@ def _fail(call: Call, error: int, message: str | None = None) -> Buffers:
 
 @serve(ApiKey.DESCRIBE_CLUSTER, versions=(0, 2), fail=_fail)
 def describe_cluster(call: Call) -> Reply:
-    """The live agents of the client's zone, by broker id."""
+    """The live agents, by broker id."""
     request = request_of(call)
     endpoint_type = request.get("endpoint_type", BROKERS)
     if endpoint_type == CONTROLLERS:
@@ -48,7 +47,7 @@ def describe_cluster(call: Call) -> Reply:
 
 
 async def _describe(call: Call, request: Message) -> Buffers:
-    brokers = await agents_told(call)
+    told = await agents_told(call)
     wants_operations = request["include_cluster_authorized_operations"]
     return response(
         call,
@@ -57,7 +56,7 @@ async def _describe(call: Call, request: Message) -> Buffers:
             **explain(ErrorCode.NONE),
             "endpoint_type": BROKERS,
             "cluster_id": call.context.services.cluster.cluster_id,
-            "controller_id": controller_told(call, brokers),
+            "controller_id": told.controller,
             "brokers": [
                 {
                     "broker_id": broker.broker_id,
@@ -66,7 +65,7 @@ async def _describe(call: Call, request: Message) -> Buffers:
                     "rack": broker.zone or None,
                     "is_fenced": False,
                 }
-                for broker in brokers
+                for broker in told.named
             ],
             "cluster_authorized_operations": CLUSTER_OPERATIONS if wants_operations else OPERATIONS_NOT_ASKED,
         },

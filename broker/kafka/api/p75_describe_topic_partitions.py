@@ -58,8 +58,8 @@ async def _describe(call: Call, request: Message) -> Buffers:
         views = {view.name: view for view in await services.topics.all() if view.name >= first}
     limit = min(request["response_partition_limit"], services.settings.max_request_partition_size_limit)
     pieces, after = page({name: view.shards if view else None for name, view in views.items()}, cursor, limit)
-    broker_ids = tuple(broker.broker_id for broker in await agents_told(call))
-    topics = [_topic(call, piece, views[piece.topic], broker_ids) for piece in pieces]
+    leading = (await agents_told(call)).leading
+    topics = [_topic(call, piece, views[piece.topic], leading) for piece in pieces]
     values = {
         "throttle_time": 0,
         "topics": topics,
@@ -68,7 +68,7 @@ async def _describe(call: Call, request: Message) -> Buffers:
     return response(call, values, had_error=any(topic["error_code"] for topic in topics))
 
 
-def _topic(call: Call, piece: Piece, view: TopicView | None, broker_ids: tuple[int, ...]) -> dict[str, Any]:
+def _topic(call: Call, piece: Piece, view: TopicView | None, leading: tuple[int, ...]) -> dict[str, Any]:
     told: dict[str, Any] = {
         "error_code": _missing(piece.topic),
         "name": piece.topic,
@@ -78,7 +78,7 @@ def _topic(call: Call, piece: Piece, view: TopicView | None, broker_ids: tuple[i
     }
     if view is None or piece.shards is None:
         return told
-    leaders = call.context.leaders.of(view.topic_id, view.shards, broker_ids)
+    leaders = call.context.leaders.of(view.topic_id, view.shards, leading)
     return told | {
         "error_code": ErrorCode.NONE,
         "topic_id": view.topic_id,

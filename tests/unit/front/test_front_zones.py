@@ -1,7 +1,8 @@
-"""Clients are told of the agents of their zone, by every API that tells of agents, and of a group's coordinator wherever it is."""
+"""Clients are sent to the agents of their zone by every API that tells of agents, and to a group's coordinator wherever it is."""
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterator
 from dataclasses import replace
 from typing import Any
 
@@ -12,17 +13,30 @@ from broker.services import BrokerView
 from tests.front_fakes import Client, Fakes, make, running, settings, versions
 
 ALL = (1, 2, 3, 4)
-SHARDS = 12
+SHARDS = 24
 
 
-@pytest.fixture
-async def fakes() -> Fakes:
+def three_zones(**changes: Any) -> Fakes:
     """Agents 1 and 3 are in zone a, 2 in b, 4 in none; the client talks to agent 1."""
-    fakes = Fakes(settings(), agents=4)
+    fakes = Fakes(settings(**changes), agents=4)
     live = fakes.cluster.live
     live[1], live[3] = replace(live[1], zone="b"), replace(live[3], zone="")
     fakes.topics.add("t", SHARDS)
     return fakes
+
+
+@pytest.fixture
+async def fakes() -> Fakes:
+    return three_zones()
+
+
+@pytest.fixture
+async def strict() -> AsyncIterator[Client]:
+    """A client that is told of the agents of its zone alone."""
+    async with running(three_zones(metadata_other_zones=False)) as (_, address):
+        connected = await Client.connect(address)
+        yield connected
+        await connected.close()
 
 
 async def metadata(client: Client, version: int = 12) -> Any:
@@ -31,93 +45,93 @@ async def metadata(client: Client, version: int = 12) -> Any:
     return await client.call(make(3, version, **asked, **operations))
 
 
-async def told(client: Client, version: int = 12) -> tuple[int, ...]:
-    """The agents that Metadata names; its leaders are those that hashing over them gives."""
+async def told(client: Client, version: int = 12) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    """The agents that Metadata names, and those that lead partitions; the controller is one that is named."""
     answer = await metadata(client, version)
-    brokers = tuple(broker.node_id for broker in answer.brokers)
+    named = tuple(broker.node_id for broker in answer.brokers)
     (topic,) = answer.topics
-    leaders = leaders_of(topic.topic_id, SHARDS, brokers) if version >= 10 else None
     found = tuple(part.leader_id for part in topic.partitions)
-    assert set(found) <= set(brokers)
-    assert leaders in (found, None)
-    assert version < 1 or answer.controller_id in brokers
-    return brokers
+    leading = tuple(sorted(set(found)))
+    assert all(part.replica_nodes == part.isr_nodes == (part.leader_id,) for part in topic.partitions)
+    if version >= 10:
+        assert found == leaders_of(topic.topic_id, SHARDS, leading)
+    assert version < 1 or answer.controller_id in named
+    return named, leading
 
 
-async def fetch(client: Client, rack: str) -> None:
-    row = {"partition": 0, "fetch_offset": 0, "partition_max_bytes": 1, "current_leader_epoch": -1, "last_fetched_epoch": -1}  # fmt: skip
-    await client.call(
-        make(1, 11, max_wait=0, min_bytes=0, max_bytes=1, isolation_level=0, session_id=0, session_epoch=-1,
-             topics=[{"topic": "t", "partitions": [row]}], forgotten_topics_data=[], rack_id=rack)
-    )  # fmt: skip
+HINTS = [("app,zone=a", (1, 3)), ("ws_az=b;app", (2,)), ("automq_az=b|app", (2,)), ("diskless_az=a", (1, 3)), ("az=nowhere", ALL)]  # fmt: skip
 
 
-@pytest.mark.parametrize(
-    ("client_id", "brokers"),
-    [
-        ("app,zone=a", (1, 3)),
-        ("ws_az=b;app", (2,)),
-        ("automq_az=b|app", (2,)),
-        ("diskless_az=a", (1, 3)),
-        ("az=nowhere", ALL),
-        ("app", (1, 3)),
-        (None, (1, 3)),
-    ],
-)
-async def test_every_api_tells_of_the_same_agents(client: Client, client_id: Any, brokers: tuple[int, ...]) -> None:
+async def check_every_api(
+    client: Client, client_id: str | None, named: tuple[int, ...], leading: tuple[int, ...]
+) -> None:
     client.client_id = client_id
-    assert await told(client) == brokers
+    assert await told(client) == (named, leading)
     cluster = await client.call(make(60, 1, include_cluster_authorized_operations=False, endpoint_type=1))
-    assert tuple(broker.broker_id for broker in cluster.brokers) == brokers
-    assert cluster.controller_id == brokers[0]
+    assert tuple(broker.broker_id for broker in cluster.brokers) == named
+    assert cluster.controller_id == named[0]
     pages = await client.call(make(75, 0, topics=[{"name": "t"}], response_partition_limit=2000, cursor=None))
     (topic,) = pages.topics
-    assert tuple(part.leader_id for part in topic.partitions) == leaders_of(topic.topic_id, SHARDS, brokers)
+    assert tuple(part.leader_id for part in topic.partitions) == leaders_of(topic.topic_id, SHARDS, leading)
+
+
+@pytest.mark.parametrize(("client_id", "leading"), [*HINTS, ("app", ALL), (None, ALL)])
+async def test_partitions_are_led_in_the_clients_zone(client: Client, client_id: Any, leading: tuple[int, ...]) -> None:
+    await check_every_api(client, client_id, ALL, leading)
+
+
+@pytest.mark.parametrize(("client_id", "agents"), [*HINTS, ("app", (1, 3)), (None, (1, 3))])
+async def test_the_agents_of_other_zones_may_go_unnamed(
+    strict: Client, client_id: Any, agents: tuple[int, ...]
+) -> None:
+    await check_every_api(strict, client_id, agents, agents)
 
 
 @pytest.mark.parametrize("version", versions(3))
 async def test_metadata_of_a_zone_in_every_version(client: Client, version: int) -> None:
     client.client_id = "zone=b"
-    assert await told(client, version) == (2,)
+    assert await told(client, version) == (ALL, (2,))
 
 
-async def test_an_agent_without_a_zone_tells_clients_that_name_none_of_everybody(fakes: Fakes) -> None:
+async def test_what_a_client_is_told_doesnt_depend_on_the_agent_it_asks(fakes: Fakes) -> None:
+    answers = set()
+    for agent in fakes.cluster.live:
+        fakes.cluster.self_view = agent
+        async with running(fakes) as (_, address):
+            client = await Client.connect(address)
+            for client.client_id in ("app", "zone=a"):
+                answers.add((client.client_id, await told(client)))
+            await client.close()
+    assert sorted(answers) == [("app", (ALL, ALL)), ("zone=a", (ALL, (1, 3)))]
+
+
+async def test_an_agent_without_a_zone_leaves_a_client_that_names_none_to_everybody() -> None:
+    fakes = three_zones(metadata_other_zones=False)
     fakes.cluster.self_view = fakes.cluster.live[3]
     async with running(fakes) as (_, address):
         client = await Client.connect(address)
-        assert await told(client) == ALL
-        client.client_id = "zone=a"
-        assert await told(client) == (1, 3)
+        assert await told(client) == (ALL, ALL)
         await client.close()
 
 
-async def test_the_rack_of_a_fetch_is_the_zone_unless_the_client_id_names_one(client: Client) -> None:
-    await fetch(client, "")
-    assert await told(client) == (1, 3)
-    await fetch(client, "b")
-    assert await told(client) == (2,)
-    await fetch(client, "")
-    assert await told(client) == (2,), "a Fetch without a rack says nothing"
-    client.client_id = "zone=a"
-    assert await told(client) == (1, 3)
-
-
-async def test_the_agent_that_is_asked_is_the_controller_where_the_client_may_know_it(
-    client: Client, fakes: Fakes
-) -> None:
+async def test_the_agent_that_is_asked_is_the_controller_where_the_client_may_know_it() -> None:
+    fakes = three_zones(metadata_other_zones=False)
     fakes.cluster.self_view = fakes.cluster.live[2]
-    assert (await metadata(client)).controller_id == 3
-    client.client_id = "zone=b"
-    assert (await metadata(client)).controller_id == 2
+    async with running(fakes) as (_, address):
+        client = await Client.connect(address)
+        assert (await metadata(client)).controller_id == 3
+        client.client_id = "zone=b"
+        assert (await metadata(client)).controller_id == 2
+        await client.close()
 
 
-async def test_a_coordinator_may_be_in_any_zone(client: Client, fakes: Fakes, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_coordinator_may_be_in_any_zone(client: Client, fakes: Fakes) -> None:
     async def coordinator_of(group_id: str) -> BrokerView:
         return fakes.cluster.live[0]
 
-    monkeypatch.setattr(fakes.groups, "coordinator_of", coordinator_of)
+    fakes.groups.coordinator_of = coordinator_of  # type: ignore[method-assign]
     client.client_id = "zone=b"
     answer = await client.call(make(10, 4, key_type=0, coordinator_keys=["g"]))
     (coordinator,) = answer.coordinators
     assert (coordinator.error_code, coordinator.node_id) == (0, 1)
-    assert await told(client) == (2,)
+    assert await told(client) == (ALL, (2,))
