@@ -279,7 +279,17 @@ async def build_core(
         log_starts=log_starts,
         journal=journal,
         jobs=JobRunner(
-            jobs_of(database, store, clock, settings, cluster_id=cluster_id, broker_values=broker_values),
+            jobs_of(
+                database,
+                store,
+                clock,
+                rng,
+                settings,
+                work,
+                cluster_id=cluster_id,
+                instance=instance,
+                broker_values=broker_values,
+            ),
             database,
             clock,
             settings,

@@ -26,7 +26,7 @@ from broker.jobs.runner import JobRunner
 from broker.kafka.broker_configs import broker_layers, nearest_values
 from broker.objects.open import open_store
 from broker.objects.port import ObjectStore, ObjectStoreError
-from broker.services import BrokerView
+from broker.services import BrokerView, InlineWorkers
 from catalog.configs import ConfigStore
 from catalog.database import Database
 from catalog.open import open_database
@@ -49,6 +49,7 @@ async def run(settings: Settings, stop: asyncio.Event, signal: ToldLoad, clock: 
     store = open_store(settings, clock, rng)
     try:
         cluster_id = await _cluster_id(store, database, clock, rng)
+        holder = os.environ.get(HOLDER_VARIABLE) or f"jobs-{rng.getrandbits(64):016x}"
         configs = ConfigCache(ConfigStore(database), settings, on_brokers=lambda: None)
         await configs.fresh()
         runner = JobRunner(
@@ -56,14 +57,17 @@ async def run(settings: Settings, stop: asyncio.Event, signal: ToldLoad, clock: 
                 database,
                 store,
                 clock,
+                rng,
                 settings,
+                InlineWorkers(),
                 cluster_id=cluster_id,
+                instance=holder,
                 broker_values=lambda: nearest_values(broker_layers(settings, configs, NO_BROKER)),
             ),
             database,
             clock,
             settings,
-            holder=os.environ.get(HOLDER_VARIABLE) or f"jobs-{rng.getrandbits(64):016x}",
+            holder=holder,
             signal=signal,
         )
         await _run_until(stop, runner, configs)
