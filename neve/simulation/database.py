@@ -54,8 +54,16 @@ WATCHES = {
     "extent_removed": (
         "AFTER DELETE ON main.extents",
         "EXISTS (SELECT 1 FROM main.shards s JOIN main.topics t ON t.topic = s.topic WHERE s.topic = OLD.topic"
-        " AND s.shard = OLD.shard AND t.deleted_ms IS NULL AND s.log_start < OLD.offset_next)",
+        " AND s.shard = OLD.shard AND t.deleted_ms IS NULL AND s.log_start < OLD.offset_next)"
+        " AND NOT EXISTS (SELECT 1 FROM main.extents WHERE topic = OLD.topic AND shard = OLD.shard"
+        " AND offset_first <= OLD.offset_first AND offset_next >= OLD.offset_next)",
         "'shard ' || OLD.topic || '/' || OLD.shard || ' up to ' || OLD.offset_next || ' is above the log start'",
+    ),
+    "extent_shrunk": (
+        "AFTER UPDATE ON main.extents",
+        "NEW.topic <> OLD.topic OR NEW.shard <> OLD.shard OR NEW.offset_next <> OLD.offset_next"
+        " OR NEW.offset_first > OLD.offset_first",
+        "'shard ' || OLD.topic || '/' || OLD.shard || ' up to ' || OLD.offset_next || ' covers less than it did'",
     ),
     "extent_overlaps": (
         "AFTER INSERT ON main.extents",

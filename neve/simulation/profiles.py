@@ -60,6 +60,8 @@ class Profile:
     """Kills at exact steps, in place of kills by time."""
     deleting_share: float = 0.4
     """Share of seeds in which records and topics are deleted."""
+    compacting_share: float = 0.6
+    """Share of seeds in which small objects are merged soon after they were written."""
     groups_every: int = 0
     """Every so many seeds have consumer groups; 0 for none."""
     groups_max: int = 1
@@ -128,6 +130,31 @@ PROFILES = {
             ),
             always=("kill", "delete_partial"),
             deleting_share=1.0,
+        ),
+        Profile(
+            "compaction",
+            "small objects are merged, by several agents at once, while these are killed, stand still and lose answers",
+            kinds=(
+                "kill",
+                "pause",
+                "pause_past_lease",
+                "sweep",
+                "db_reply_lost",
+                "db_landed_late",
+                "db_request_lost",
+                "db_slow",
+                "put_landed_late",
+                "put_landed_unknown",
+                "put_torn",
+                "get_refused",
+                "get_truncated",
+                "get_flipped",
+                "delete_partial",
+            ),
+            always=("kill", "db_slow"),
+            deleting_share=0.7,
+            compacting_share=1.0,
+            settings=(("job_lease_ms", 1500), ("compaction_settle_ms", 0), ("compaction_interval_ms", 200)),
         ),
         Profile(
             "groups",
@@ -209,7 +236,7 @@ def draw(seed: int, profile: Profile) -> Plan:
         seed=seed,
         profile=profile,
         agents=agents,
-        settings=_settings(rng, profile),
+        settings=_settings(rng, profile, _compaction(stream(seed, profile.name, "compaction plan"), profile)),
         skews_ms=tuple(rng.choice((0, 0, -40, 700, -8000, 60_000)) for _agent in range(agents)),
         topics=_topics(rng),
         deletion=_deletion(stream(seed, profile.name, "deletion plan"), profile),
@@ -282,7 +309,23 @@ def _client(rng: random.Random, profile: Profile, *, first: bool) -> ClientPlan:
     return ClientPlan(rng.random() < 0.5, stray, producer, consumer)
 
 
-def _settings(rng: random.Random, profile: Profile) -> Settings:
+def _compaction(rng: random.Random, profile: Profile) -> dict[str, Any]:
+    if rng.random() >= profile.compacting_share:
+        return {"compaction_enable": False}
+    return {
+        "compaction_interval_ms": rng.choice((200, 1000)),
+        "compaction_settle_ms": rng.choice((0, 300, 2000)),
+        "compaction_extent_bytes": rng.choice((600, 3000, 4 * MIB)),
+        "compaction_object_bytes": rng.choice((2000, 64 * MIB)),
+        "compaction_extents_min": rng.choice((2, 3, 8)),
+        "compaction_extents_max": rng.choice((4, 4096)),
+        "compaction_span_ms": rng.choice((1000, 600_000)),
+        "compaction_rows_max": rng.choice((10, 10_000)),
+        "compaction_shards_max": rng.choice((1, 100)),
+    }
+
+
+def _settings(rng: random.Random, profile: Profile, more: dict[str, Any]) -> Settings:
     block = rng.choice((256, 4096, 4 * MIB))
     values: dict[str, Any] = {
         "flush_interval_ms": rng.choice((1, 20, 100, 250)),
@@ -339,4 +382,4 @@ def _settings(rng: random.Random, profile: Profile) -> Settings:
         "group_writes_max": rng.choice((1, 3, 64)),
         "group_write_deadline_ms": rng.choice((1500, 6000)),
     }
-    return SimulatedSettings(**(values | dict(profile.settings)))
+    return SimulatedSettings(**(values | more | dict(profile.settings)))
