@@ -75,7 +75,7 @@ class Agent:
         clock = SystemClock()
         rng = random.SystemRandom()
         faults = self.faults = self._staged(clock, rng)
-        store = open_store(settings, clock, rng, self.registry, faults.wrap_store if faults else None)
+        store = open_store(settings, clock, rng, self.registry, faults.wrap_store if faults else None, pooled=True)
         self._end.push_async_callback(store.close)
         database = await open_database(settings)
         if faults is not None:

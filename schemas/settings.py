@@ -68,6 +68,11 @@ class Settings(BaseSettings):
         ge=0,
         description="With fsync=never, objects up to this size go into the page cache without a thread; 0 turns that off.",
     )
+    local_pool_bytes_max: int = Field(
+        256 * MIB,
+        ge=0,
+        description="Buffers for reads of a local folder that are kept for use again, those in the block caches included.",
+    )
 
     # Writing
     flush_interval_ms: int = Field(250, ge=1, description="A flush is due this long after its first byte.")

@@ -35,10 +35,16 @@ class LocalStore:
 
     Without flushing, writing a small object is copying it into the page cache: `put_now` writes objects up to
     `inline_bytes` by itself then, because the way to a thread and back takes longer. All others go to the threads.
+    With `pool_bytes_max` large reads go into buffers that are used again once nobody has a view of them any more.
     """
 
     def __init__(
-        self, root: Path, fsync: Literal["always", "never"] = "always", threads: int = 4, inline_bytes: int = 0
+        self,
+        root: Path,
+        fsync: Literal["always", "never"] = "always",
+        threads: int = 4,
+        inline_bytes: int = 0,
+        pool_bytes_max: int = 0,
     ) -> None:
         if fsync == "never":
             warnings.warn(
@@ -48,7 +54,7 @@ class LocalStore:
                 stacklevel=2,
             )
         try:
-            self._files = LocalFiles(root, flush=fsync == "always")
+            self._files = LocalFiles(root, flush=fsync == "always", pool_bytes_max=pool_bytes_max)
         except OSError as error:
             raise Refused(
                 f"cannot keep objects in {root} ({error.strerror}): make it writable or name another"
@@ -104,8 +110,8 @@ def _page(objects: Iterator[ObjectInfo]) -> list[ObjectInfo]:
     return list(islice(objects, LIST_PAGE))
 
 
-def open_quietly(root: Path, threads: int = 4, inline_bytes: int = 0) -> LocalStore:
+def open_quietly(root: Path, threads: int = 4, inline_bytes: int = 0, pool_bytes_max: int = 0) -> LocalStore:
     """A store without flushing and without its warning, for tests and benches that say so themselves."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UnsafeFsync)
-        return LocalStore(root, "never", threads, inline_bytes)
+        return LocalStore(root, "never", threads, inline_bytes, pool_bytes_max)

@@ -12,12 +12,12 @@ import os
 import secrets
 import stat
 from collections.abc import Iterator, Sequence
-from io import BytesIO
 from pathlib import Path
 
 from broker.objects.local_apart import set_apart
 from broker.objects.local_layout import TEMPORARY, key_of, path_of
-from broker.objects.port import AlreadyExists, Buffer, Corrupt, NotFound, ObjectInfo, OutcomeUnknown, Unavailable
+from broker.objects.local_reads import LocalReads
+from broker.objects.port import AlreadyExists, Buffer, NotFound, ObjectInfo, OutcomeUnknown, Unavailable
 
 PARTS_PER_WRITE = 1024
 """IOV_MAX of Linux and macOS."""
@@ -35,7 +35,8 @@ _LINK_TRIES = 3
 class LocalFiles:
     """Files below `root`, safe for use from several threads and processes."""
 
-    def __init__(self, root: Path, *, flush: bool) -> None:
+    def __init__(self, root: Path, *, flush: bool, pool_bytes_max: int = 0) -> None:
+        self._reads = LocalReads(pool_bytes_max)
         root.mkdir(parents=True, exist_ok=True)
         self.root = root.resolve()
         set_apart(str(self.root))
@@ -164,7 +165,7 @@ class LocalFiles:
                     raise NotFound(key)
                 rest = max(0, found.st_size - start)
                 wanted = rest if length is None else min(length, rest)
-                return _read_all(fd, start, wanted, path)
+                return self._reads.read(fd, start, wanted, path)
             finally:
                 os.close(fd)
         except (FileNotFoundError, NotADirectoryError):
@@ -288,23 +289,6 @@ def _write_all(fd: int, parts: Sequence[Buffer]) -> None:
             skip = max(0, skip - len(part))
         parts, total = rest, total - written
         written = os.writev(fd, parts)
-
-
-def _read_all(fd: int, start: int, wanted: int, path: str) -> memoryview:
-    """Read to where the bytes stay and may be patched: a copy of `bytes` would be made by whoever holds up everybody.
-
-    A new bytearray would be filled with zeros first. The bytes of `os.pread` are not, and a BytesIO that alone holds them
-    lends them out to be written to, without a copy.
-    """
-    body = BytesIO(os.pread(fd, wanted, start))
-    at = body.getbuffer().nbytes
-    body.seek(at)
-    while at < wanted:  # one call reads at most 2 GiB
-        more = os.pread(fd, wanted - at, start + at)
-        if not more:
-            raise Corrupt(f"{path} ended at {start + at} while it was read, {start + wanted} was expected")
-        at += body.write(more)
-    return body.getbuffer()
 
 
 def _fsync_folder(folder: str) -> None:

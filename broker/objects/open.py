@@ -27,13 +27,16 @@ def open_store(
     rng: random.Random,
     registry: CollectorRegistry | None = None,
     wrap: Callable[[ObjectStore], ObjectStore] | None = None,
+    *,
+    pooled: bool = False,
 ) -> ObjectStore:
     """The store that `settings` name, with retries and, with a `registry`, metrics (once per registry).
 
-    `wrap` goes right around the bare store: a FaultyStore, in staging and tests. Raises Refused, with what to change,
-    when the settings name no store or one that can't be used. Nothing is connected to yet.
+    `wrap` goes right around the bare store: a FaultyStore, in staging and tests. `pooled` is for agents, which read much:
+    see `local_pool_bytes_max`. Raises Refused, with what to change, when the settings name no store or one that can't be
+    used. Nothing is connected to yet.
     """
-    store = bare_store(settings)
+    store = bare_store(settings, pooled=pooled)
     if wrap is not None:
         store = wrap(store)
     retried: Callable[[str], None] | None = None
@@ -49,26 +52,27 @@ def open_store(
     return RetryingStore(store, clock, rng, limits, retried=retried)
 
 
-def bare_store(settings: Settings) -> ObjectStore:
+def bare_store(settings: Settings, *, pooled: bool = False) -> ObjectStore:
     """The store without wrappers."""
+    pool_bytes_max = settings.local_pool_bytes_max if pooled else 0
     if settings.bucket is not None:
-        return _from_url(settings.bucket, settings)
+        return _from_url(settings.bucket, settings, pool_bytes_max)
     if settings.data is not None:
-        return _local(settings.data / OBJECTS_FOLDER, settings)
+        return _local(settings.data / OBJECTS_FOLDER, settings, pool_bytes_max)
     raise Refused("no object store: name a folder with --data DIR, or a bucket with --bucket s3://BUCKET/PREFIX")
 
 
-def _local(root: Path, settings: Settings) -> LocalStore:
-    return LocalStore(root, settings.fsync, settings.local_threads, settings.local_inline_bytes)
+def _local(root: Path, settings: Settings, pool_bytes_max: int) -> LocalStore:
+    return LocalStore(root, settings.fsync, settings.local_threads, settings.local_inline_bytes, pool_bytes_max)
 
 
-def _from_url(url: str, settings: Settings) -> ObjectStore:
+def _from_url(url: str, settings: Settings, pool_bytes_max: int) -> ObjectStore:
     parts = urlsplit(url)
     if parts.query or parts.fragment or "@" in parts.netloc:
         # not repeated in the message: people put keys there
         raise Refused("the bucket URL holds more than bucket and prefix: write s3://BUCKET/PREFIX or file:///PATH")
     if parts.scheme == "file" and not parts.netloc and parts.path.startswith("/"):
-        return _local(Path(unquote(parts.path)), settings)
+        return _local(Path(unquote(parts.path)), settings, pool_bytes_max)
     if parts.scheme == "s3" and parts.netloc:
         return S3Store(
             S3Options(

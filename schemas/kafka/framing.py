@@ -6,14 +6,15 @@ arrived: nobody gets memory for announcing a size. A connection that sends large
 one's size at once, so that they are read to where they stay.
 
 Invariants: a size below zero or above `frame_bytes_max` is a FrameError before anything is made for it; bytes under a
-handed-out view are never written again (see `schemas.kafka.receive_pool`); frames come out in the order of the stream.
+handed-out view are never written again (see `schemas.buffer_pool`); frames come out in the order of the stream.
 """
 
 from __future__ import annotations
 
 from struct import Struct
 
-from schemas.kafka.receive_pool import KIB, POOLED_BYTES_MIN, SLAB_BYTES, ReceivePool
+from schemas.buffer_pool import POOLED_BYTES_MIN
+from schemas.kafka.receive_pool import KIB, SLAB_BYTES, ReceivePool
 
 ROOM_BYTES_MIN = 64 * KIB
 """A slab with less room than this is left: short reads cost more calls."""

@@ -10,8 +10,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from schemas.buffer_pool import is_free
 from schemas.kafka.framing import START_BYTES, TRUST_BYTES_MAX, FrameError, FrameReader
-from schemas.kafka.receive_pool import SLAB_BYTES, ReceivePool, is_free
+from schemas.kafka.receive_pool import SLAB_BYTES, ReceivePool
 
 LIMIT = 100 * 1024 * 1024
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import errno
 import os
 import random
@@ -20,7 +21,7 @@ from broker.objects import local_files
 from broker.objects.keys import InvalidKey
 from broker.objects.local import LocalStore, UnsafeFsync, open_quietly
 from broker.objects.local_layout import key_of, path_of
-from broker.objects.port import AlreadyExists, OutcomeUnknown, Refused, Unavailable
+from broker.objects.port import AlreadyExists, Corrupt, OutcomeUnknown, Refused, Unavailable
 from broker.objects.retrying import RetryingStore, RetryLimits
 
 KEY = "c/segments/1/0000000001-0123456789abcdef"
@@ -229,6 +230,66 @@ def test_write_groups_hold_every_byte_once_and_stay_within_bounds(sizes: list[in
     assert all(sum(len(part) for part in group) <= local_files.WRITE_BYTES for group in groups)
     many = list(local_files._write_groups([b"x"] * 3000))
     assert [len(group) for group in many] == [1024, 1024, 952]
+
+
+MIB = 1 << 20
+
+
+async def test_large_reads_use_buffers_again_and_never_under_a_view(tmp_path: Path) -> None:
+    store = open_quietly(tmp_path, pool_bytes_max=64 * MIB)
+    pool = store._files._reads.pool
+    assert pool is not None
+    bodies = {f"c/{n}": bytes([n]) * (2 * MIB + n * 10_000) for n in range(6)}
+    for key, body in bodies.items():
+        await store.put(key, [body])
+    held = [memoryview(await store.get(key))[MIB:] for key in bodies]  # a view of a view holds the buffer too
+    assert (pool.made, pool.recycled) == (6, 0)
+    for body, part in zip(bodies.values(), held, strict=True):
+        assert part == body[MIB:]
+    kept = held[-1]
+    held.clear()
+    del part
+    for key in [*bodies, *bodies]:
+        read = await store.get(key)
+        assert isinstance(read, memoryview)
+        assert not read.readonly
+        assert read == bodies[key]
+        read[:3] = b"\xff\xff\xff"  # the bytes are the caller's: neither file nor other readers see it
+        del read
+    assert kept == bodies["c/5"][MIB:]
+    assert pool.recycled == 12
+    await store.close()
+
+
+async def test_pooled_reads_run_side_by_side_over_short_reads(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    preadv = os.preadv
+    monkeypatch.setattr(os, "preadv", lambda fd, parts, at: preadv(fd, [parts[0][: 300_000 + at % 7]], at))
+    store = open_quietly(tmp_path, pool_bytes_max=8 * MIB)
+    bodies = {f"c/{n}": random.Random(n).randbytes(MIB + n * 70_000) for n in range(8)}
+    for key, body in bodies.items():
+        await store.put(key, [body])
+    for _ in range(3):
+        read = await asyncio.gather(*(store.get(key) for key in bodies))
+        assert all(found == body for found, body in zip(read, bodies.values(), strict=True))
+        ranges = await asyncio.gather(*(store.get(key, 5, MIB) for key in bodies))
+        assert all(found == body[5 : 5 + MIB] for found, body in zip(ranges, bodies.values(), strict=True))
+    assert store._files._reads.pool is not None
+    assert 0 < store._files._reads.pool.retired_bytes <= 8 * MIB
+    await store.close()
+
+
+@pytest.mark.parametrize("pool_bytes_max", [0, 8 * MIB])
+async def test_a_file_that_is_cut_while_it_is_read_is_corrupt(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, pool_bytes_max: int
+) -> None:
+    store = open_quietly(tmp_path, pool_bytes_max=pool_bytes_max)
+    await store.put("c/x", [bytes(2 * MIB)])
+    preadv, pread = os.preadv, os.pread
+    monkeypatch.setattr(os, "preadv", lambda fd, parts, at: preadv(fd, [parts[0][: max(0, MIB - at)]], at))
+    monkeypatch.setattr(os, "pread", lambda fd, length, at: pread(fd, max(0, min(length, MIB - at)), at))
+    with pytest.raises(Corrupt, match=f"ended at {MIB} while it was read, {2 * MIB} was expected"):
+        await store.get("c/x")
+    await store.close()
 
 
 async def test_a_folder_that_went_away_is_made_again(tmp_path: Path) -> None:

@@ -31,6 +31,14 @@ async def test_a_data_folder_keeps_objects_below_itself(tmp_path: Path) -> None:
     await store.close()
 
 
+async def test_agents_alone_keep_buffers_for_reads(tmp_path: Path) -> None:
+    for pooled in (True, False):
+        store = bare_store(settings(data=tmp_path, local_pool_bytes_max=1000), pooled=pooled)
+        assert isinstance(store, LocalStore)
+        assert (store._files._reads.pool is not None) == pooled
+        await store.close()
+
+
 async def test_a_bucket_url_may_be_a_folder(tmp_path: Path) -> None:
     store = bare_store(settings(bucket=f"file://{tmp_path}/with%20space", data=tmp_path / "other"))
     assert isinstance(store, LocalStore)

@@ -11,8 +11,8 @@ import pytest
 
 from broker.kafka.listener import Listener
 from catalog.database import Unreachable
+from schemas.buffer_pool import is_free
 from schemas.config_kinds import ConfigKind
-from schemas.kafka.receive_pool import is_free
 from tests.front_fakes import Client, Fakes, batch, make, request_bytes, response_of, running, settings, until
 
 ACKS_ALL = -1
