@@ -65,16 +65,16 @@ class ClusterView:
         return self._everybody if alive or not self._others else self._others
 
     async def register(self, host: str, port: int) -> BrokerView:
-        """Enter the cluster under the address that clients are told. Raises BrokerIdTaken, DatabaseError."""
+        """Enter the cluster under the address that clients are told, with the id that the process before had there. Raises BrokerIdTaken, DatabaseError."""
         async with self._keeping:
-            await self._enter(host, port, self._settings.broker_id)
+            await self._enter(host, port, self._settings.broker_id, succeeds=True)
         await self.refresh()
         return self.self_view
 
-    async def _enter(self, host: str, port: int, wanted: int | None) -> None:
+    async def _enter(self, host: str, port: int, wanted: int | None, *, succeeds: bool = False) -> None:
         facts = AgentFacts(self._instance, host, port, self._settings.zone, self._settings.roles, self._version)
         began_s = self._clock.monotonic()
-        broker_id = await self._agents.register(facts, self._settings.agent_lease_ms, wanted)
+        broker_id = await self._agents.register(facts, self._settings.agent_lease_ms, wanted, succeeds=succeeds)
         self._self = BrokerView(broker_id, host, port, self._settings.zone)
         self._alive_until_s = began_s + self._settings.agent_lease_ms / 1000
 
@@ -145,6 +145,7 @@ class ClusterView:
                 return
             log.warning("broker id was taken over, registering again", broker_id=me.broker_id)
             try:
+                # succeeds nobody: agents that are told one address would take each other's ids in turn for ever
                 await self._enter(me.host, me.port, self._settings.broker_id)
             except BrokerIdTaken as error:  # two agents under one id would send clients to and fro
                 log.error("registering under a free broker id instead", error=str(error))

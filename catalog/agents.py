@@ -1,6 +1,10 @@
 """Who is there: one row per broker id, kept alive by heartbeats.
 
-Invariant: a broker id belongs to one instance until its lease has run out by the database's clock, or it left.
+Invariant: a broker id belongs to one instance until its lease has run out by the database's clock, it left, or a process
+that starts succeeds it at its address. Two processes can't listen at one address, so an agent that starts where another is
+entered is that agent's next process, and a broker keeps its id over a restart, however soon: clients such as kafkajs send
+nothing more once one address stands under two ids. Agents behind one address of a load balancer look just the same: each
+start then takes the id of one of them, which enters again under a free id; it succeeds nobody, so they never take turns.
 """
 
 from __future__ import annotations
@@ -9,6 +13,7 @@ from dataclasses import dataclass
 
 from catalog.counters import take
 from catalog.database import Database, DatabaseError, Transaction
+from catalog.group_slots import end_leases
 
 BROKER_ID_FIRST = 1
 
@@ -44,16 +49,30 @@ class AgentStore:
     def __init__(self, db: Database) -> None:
         self._db = db
 
-    async def register(self, facts: AgentFacts, lease_ms: int, broker_id: int | None = None) -> int:
-        """Enter under `broker_id`, or the lowest free one; an instance keeps the id it has. Raises BrokerIdTaken."""
+    async def register(
+        self, facts: AgentFacts, lease_ms: int, broker_id: int | None = None, *, succeeds: bool = False
+    ) -> int:
+        """Enter under `broker_id`, or the lowest free one; an instance keeps the id it has. Raises BrokerIdTaken.
+
+        With `succeeds`, which is for a process that starts, it takes over at once the id that is entered under its address
+        (of several the one silent for longest), and the group slots of the process that is gone are free.
+        """
 
         async def body(tx: Transaction) -> int:
             await take(tx, "agent_change")  # held to the end: registrations run one after the other
             now = await tx.now_ms()
-            rows = await tx.fetch("SELECT broker_id, instance, lease_until_ms FROM agents")
+            rows = await tx.fetch(
+                "SELECT broker_id, instance, lease_until_ms, host, port FROM agents ORDER BY lease_until_ms, broker_id"
+            )
+            before = {row[0]: row[1] for row in rows if succeeds and tuple(row[3:]) == (facts.host, facts.port)}
             own = next((row[0] for row in rows if row[1] == facts.instance), None)
             taken = {row[0] for row in rows if row[2] > now and row[1] != facts.instance}
             chosen = broker_id if broker_id is not None else own
+            if chosen is None:
+                chosen = next(iter(before), None)
+            if chosen in before and chosen != own:
+                taken.discard(chosen)
+                await end_leases(tx, before[chosen])
             if chosen is None:
                 chosen = next(n for n in range(BROKER_ID_FIRST, BROKER_ID_FIRST + len(taken) + 1) if n not in taken)
             if chosen in taken:

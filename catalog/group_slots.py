@@ -99,7 +99,7 @@ class GroupSlotStore:
         async def body(tx: Transaction) -> dict[int, SlotRow]:
             now = await tx.now_ms()
             rows = await tx.fetch(
-                "SELECT s.slot, s.holder, s.broker_id, s.epoch, s.lease_until_ms, a.host, a.port, a.zone "
+                "SELECT s.slot, s.holder, COALESCE(a.broker_id, s.broker_id), s.epoch, s.lease_until_ms, a.host, a.port, a.zone "
                 "FROM group_slots AS s LEFT JOIN agents AS a ON a.instance = s.holder AND a.lease_until_ms > $1 "
                 "ORDER BY s.slot",
                 now,
@@ -117,6 +117,19 @@ async def held_slots(tx: Transaction, held: Mapping[int, int]) -> frozenset[int]
     found = await _locked(tx, sorted(held))
     now = await tx.now_ms()
     return frozenset(slot for slot, (epoch, until) in found.items() if epoch == held[slot] and until > now)
+
+
+async def end_leases(tx: Transaction, instance: str) -> None:
+    """Free the slots of an instance that is known to be gone. Should it live after all, its writes are refused."""
+    rows = await tx.fetch("SELECT slot FROM group_slots WHERE holder = $1 AND lease_until_ms > {now_ms}", instance)
+    found = await _locked(tx, sorted(slot for (slot,) in rows))
+    await tx.execute_rows(
+        "UPDATE group_slots SET lease_until_ms = {now_ms} FROM {rows} AS r WHERE group_slots.slot = r.slot "
+        "AND group_slots.epoch = r.epoch AND group_slots.holder = $1",
+        _HELD,
+        [(slot, epoch) for slot, (epoch, _) in found.items()],
+        instance,
+    )
 
 
 async def _locked(tx: Transaction, slots: Sequence[int]) -> dict[int, tuple[int, int]]:

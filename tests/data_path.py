@@ -95,9 +95,14 @@ def memory_database() -> InlineDatabase:
 
 @asynccontextmanager
 async def running_core(
-    *, store: ObjectStore | None = None, database: Database | None = None, seed: int = 1, **settings: Any
+    *,
+    store: ObjectStore | None = None,
+    database: Database | None = None,
+    seed: int = 1,
+    port: int | None = None,
+    **settings: Any,
 ) -> AsyncIterator[AgentCore]:
-    """A core that serves, over memory unless told otherwise. Local flush policy."""
+    """A core that serves, over memory unless told otherwise, each seed under a port of its own. Local flush policy."""
     clock = SystemClock()
     if database is None:
         database = memory_database()
@@ -110,7 +115,7 @@ async def running_core(
         random.Random(seed),
         local_store=True,
     )
-    await core.start("127.0.0.1", 9092 + seed)
+    await core.start("127.0.0.1", port or 9092 + seed)
     try:
         yield core
     finally:

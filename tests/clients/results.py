@@ -48,24 +48,6 @@ SKIPS = {
 """(client, scenario or admin call) -> why it is left out; at most five."""
 
 
-OPEN = {
-    (
-        "kafkajs",
-        "idempotence",
-    ): "sends nothing more once its one agent has come back under another node id; a Kafka broker keeps its id",
-    (
-        "kafka-python",
-        "cooperative",
-    ): "fell out of the group without noticing when the coordinator was killed under load; "
-    "not yet seen with Kafka, cause not yet found",
-}
-"""(client, scenario) -> what isn't done yet."""
-
-UNSTEADY = ("idempotence", "static", "cooperative")
-"""Scenarios that passed once for the clients in the file, and not in every run: they run with NEVE_TEST_UNSTEADY=1 alone,
-and are shown as open until they pass every time."""
-
-
 def hold(client: str, version: str, scenario: str, outcome: str = PASSED) -> None:
     """Note an outcome, or hold it against the file."""
     assert scenario in SCENARIOS, scenario
@@ -101,13 +83,9 @@ def page(results: dict[str, Any]) -> str:
     rows.append("| version | " + " | ".join(results[client]["version"] for client in CLIENTS) + " |")
     for scenario, text in SCENARIOS.items():
         cells = [results[client]["scenarios"][scenario] for client in CLIENTS]
-        if scenario in UNSTEADY:
-            cells = ["open: not in every run" if cell == PASSED else cell for cell in cells]
         rows.append(f"| {text} | " + " | ".join(cells) + " |")
     left_out = [f"- {client}, {what}: {why}." for (client, what), why in SKIPS.items()]
-    undone = [f"- {client}, {what}: {why}." for (client, what), why in OPEN.items()]
-    text = HEAD + "\n".join(rows) + "\n\n## Left out\n\n" + "\n".join(left_out) + "\n"
-    return text + ("\n## Open\n\n" + "\n".join(undone) + "\n" if undone else "")
+    return HEAD + "\n".join(rows) + "\n\n## Left out\n\n" + "\n".join(left_out) + "\n"
 
 
 if __name__ == "__main__":

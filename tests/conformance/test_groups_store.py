@@ -70,6 +70,21 @@ async def test_holders_come_with_their_addresses(db: Database) -> None:
     assert (rows[2].host, rows[2].port) == (None, None)
 
 
+async def test_slots_of_a_process_that_is_gone_are_free_for_the_next(db: Database) -> None:
+    agents, slots, groups = AgentStore(db), GroupSlotStore(db), GroupStore(db)
+    for name, port in (("a", 1), ("b", 2)):
+        await agents.register(AgentFacts(name, "host", port, "z", "broker", "1"), LONG_MS)
+    await slots.claim([1, 2], "a", 1, LONG_MS)
+    await slots.claim([3], "b", 2, LONG_MS)
+    assert await agents.register(AgentFacts("a2", "host", 1, "z", "broker", "1"), LONG_MS, succeeds=True) == 1
+    assert await groups.apply([GroupWrite(1, 1, "g", "late")]) == [False]
+    assert await slots.renew({1: 1, 2: 1}, LONG_MS) == {1, 2}
+    assert await slots.claim([1, 2, 3], "a2", 1, LONG_MS) == {1: 2, 2: 2}
+    await agents.register(AgentFacts("b", "host", 2, "z", "broker", "1"), LONG_MS, 7)
+    assert (await slots.all())[3].broker_id == 7, "an agent that enters under another id keeps its slots"
+    assert await slots.renew({3: 1}, LONG_MS) == frozenset()
+
+
 async def test_writes_of_an_old_epoch_are_refused(db: Database) -> None:
     slots, groups, number = GroupSlotStore(db), GroupStore(db), await topic(db, "t", 1)
     await slots.claim([5], "a", 1, LONG_MS)

@@ -173,6 +173,37 @@ async def test_a_broker_id_is_taken_over_once_its_lease_has_run_out(db: Database
     assert [row.facts.instance for row in await agents.live()] == ["new"]
 
 
+async def test_a_process_that_starts_has_the_id_of_the_one_before_at_its_address(db: Database) -> None:
+    agents = AgentStore(db)
+    for port in (9001, 9002, 9003):
+        await agents.register(agent(f"first {port}", port), LONG_MS)
+    assert await agents.register(agent("second 9002", 9002), LONG_MS, succeeds=True) == 2, "its lease hasn't run out"
+    assert not await agents.heartbeat(2, "first 9002", LONG_MS)
+    assert await agents.register(agent("first 9002", 9002), LONG_MS) == 4, "who lives after all enters anew"
+    assert await agents.heartbeat(2, "second 9002", LONG_MS)
+    assert await agents.register(agent("elsewhere", 9009), LONG_MS, succeeds=True) == 5
+    with pytest.raises(BrokerIdTaken):
+        await agents.register(agent("elsewhere", 9009), LONG_MS, 1, succeeds=True)
+    assert await agents.register(agent("second 9001", 9001), LONG_MS, 1, succeeds=True) == 1
+    await db.transact(lambda tx: tx.execute("UPDATE agents SET lease_until_ms = 0 WHERE broker_id = 3"))
+    assert await agents.register(agent("second 9003", 9003), LONG_MS, succeeds=True) == 3, "however long ago"
+    assert [row.facts.port for row in await agents.live()] == [9001, 9002, 9003, 9002, 9009]
+
+
+async def test_agents_behind_one_address_come_to_rest(db: Database) -> None:
+    agents = AgentStore(db)
+    ids: dict[str, int] = {}
+    for number in range(4):
+        name = f"agent {number}"
+        ids[name] = await agents.register(agent(name), LONG_MS, succeeds=True)
+        for each, broker_id in ids.items():  # what a heartbeat does in an agent
+            if not await agents.heartbeat(broker_id, each, LONG_MS):
+                ids[each] = await agents.register(agent(each), LONG_MS)
+        assert sorted(ids.values()) == list(range(1, number + 2))
+        assert all([await agents.heartbeat(broker_id, each, LONG_MS) for each, broker_id in ids.items()])
+    assert {row.facts.instance: row.broker_id for row in await agents.live()} == ids
+
+
 async def test_leases_have_one_holder_and_growing_epochs(migrated: OpenDatabase) -> None:
     leases, other = LeaseStore(migrated.db), LeaseStore(await migrated.another())
     taken = await asyncio.gather(*((leases, other)[i % 2].acquire("job", f"h{i}", LONG_MS) for i in range(6)))

@@ -5,11 +5,9 @@ The checker of the simulation judges each run: nothing acknowledged is lost, not
 
 from __future__ import annotations
 
-import os
-import threading
 import time
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -21,13 +19,9 @@ from tests.clients.drivers import CLIENTS, CODECS, ClientRefused, Driver
 from tests.clients.fixtures import Drivers, all_drivers, an_hour_ago, at_once, wait_for
 from tests.clients.judge import Case, Runs
 from tests.clients.records import RecordSet
-from tests.clients.results import OPEN, SKIPS, hold
+from tests.clients.results import SKIPS, hold
 from tests.integration.groups import look
 
-unsteady = pytest.mark.skipif(
-    os.environ.get("NEVE_TEST_UNSTEADY") != "1",
-    reason="doesn't pass in every run yet (UNSTEADY in tests/clients/results.py); NEVE_TEST_UNSTEADY=1 runs it",
-)
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(280)]
 
 SETTINGS = {"NEVE_FSYNC": "never", "NEVE_GROUP_INITIAL_REBALANCE_DELAY_MS": "500"}
@@ -44,11 +38,10 @@ def drivers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Drivers]:
         yield found
 
 
-@unsteady
 def test_idempotence_over_cut_connections_and_killed_agents(tmp_path: Path, drivers: Drivers) -> None:
     agent = agent_on_folder(tmp_path, tmp_path / "data", settings=SETTINGS)
     proxy = CuttingProxy(agent.kafka)
-    clients = [driver for driver in drivers.here if (driver.client, "idempotence") not in OPEN]
+    clients = drivers.here
     agent.settings = SETTINGS | {"NEVE_ADVERTISE": proxy.address}
     cases = {driver.client: Case(f"killed-{driver}", RecordSet(f"k-{driver}", an_hour_ago())) for driver in clients}
     producing: set[str] = set()
@@ -103,9 +96,6 @@ def test_idempotence_over_cut_connections_and_killed_agents(tmp_path: Path, driv
         assert sum(run.length for told in case.read for run in told.runs) == EACH
     for driver in clients:
         hold(driver.client, driver.version, "idempotence")
-    for client, left_out in OPEN:
-        if left_out == "idempotence":
-            hold(client, drivers[client].version, left_out, "open")
 
 
 class Group:
@@ -184,21 +174,20 @@ def agents(tmp_path: Path) -> Iterator[list[AgentProcess]]:
         yield pair
 
 
-def produced(driver: Driver, group: Group, count: int, per_s: int) -> tuple[threading.Thread, dict[str, Any]]:
-    """A thread that writes the group's records with one client."""
-    told: dict[str, Any] = {}
+@pytest.fixture
+def pool() -> Iterator[ThreadPoolExecutor]:
+    """For a writer beside the test; one that hangs is ended with its driver."""
+    threads = ThreadPoolExecutor(1)
+    yield threads
+    threads.shutdown(wait=False, cancel_futures=True)
 
-    def write() -> None:
-        told.update(
-            driver.call(
-                "produce", at=group.at, topic=group.topic, set=group.records, first=0, count=count, codec="lz4",
-                idempotent=True, per_s=per_s,
-            )
-        )  # fmt: skip
 
-    thread = threading.Thread(target=write, daemon=True)
-    thread.start()
-    return thread, told
+def produced(pool: ThreadPoolExecutor, driver: Driver, group: Group, count: int, per_s: int) -> Future[dict[str, Any]]:
+    """One client writes the group's records."""
+    return pool.submit(
+        driver.call, "produce", at=group.at, topic=group.topic, set=group.records, first=0, count=count, codec="lz4",
+        idempotent=True, per_s=per_s,
+    )  # fmt: skip
 
 
 def finish(group: Group, writer: Driver, told: dict[str, Any], count: int, read_before: int) -> None:
@@ -227,7 +216,9 @@ def finish(group: Group, writer: Driver, told: dict[str, Any], count: int, read_
     wait_for(all_committed, lambda: f"committed: {committed[-1]}", 15)
 
 
-def test_a_group_of_all_clients_while_agents_are_killed(agents: list[AgentProcess], drivers: Drivers) -> None:
+def test_a_group_of_all_clients_while_agents_are_killed(
+    agents: list[AgentProcess], drivers: Drivers, pool: ThreadPoolExecutor
+) -> None:
     records = RecordSet("shared", an_hour_ago(), partitions=SHARED_PARTITIONS)
     group = Group(agents, "shared", records)
     clients = drivers.here
@@ -238,9 +229,9 @@ def test_a_group_of_all_clients_while_agents_are_killed(agents: list[AgentProces
     group.settled()
     # a process of its own would be in the way of the writer's member: one driver answers one call at a time
     second = drivers["confluent-kafka"]
-    thread, told = produced(writer, group, SHARED, 0)
+    writing = produced(pool, writer, group, SHARED, 0)
     before = 0
-    thread.join(60)
+    told = writing.result(60)
     for number in range(2):
         agent = group.coordinator()
         agent.kill()
@@ -257,22 +248,21 @@ def test_a_group_of_all_clients_while_agents_are_killed(agents: list[AgentProces
         hold(driver.client, driver.version, "group")
 
 
-@unsteady
 @pytest.mark.parametrize("scenario", ["static", "cooperative"])
 def test_members_keep_what_they_have_while_agents_are_killed(
-    scenario: str, agents: list[AgentProcess], drivers: Drivers
+    scenario: str, agents: list[AgentProcess], drivers: Drivers, pool: ThreadPoolExecutor
 ) -> None:
     count = 20_000
     records = RecordSet(scenario, an_hour_ago(), partitions=SHARED_PARTITIONS)
     group = Group(agents, scenario, records, cooperative=scenario == "cooperative", session_ms=15_000)
-    clients = [driver for driver in drivers.here if (driver.client, scenario) not in SKIPS | OPEN]
+    clients = [driver for driver in drivers.here if (driver.client, scenario) not in SKIPS]
     writer = drivers["aiokafka" if scenario == "cooperative" else "kafkajs"]  # not a member here
     writer.admin("create", group.at, topic=group.topic, partitions=SHARED_PARTITIONS)
     instances = {driver.client: driver.client if scenario == "static" else "" for driver in clients}
     for driver in clients:
         group.join(driver, driver.client, instance=instances[driver.client])
     before = group.settled()
-    thread, told = produced(writer, group, count, 2_000)
+    writing = produced(pool, writer, group, count, 2_000)
     read = 0
     for driver in clients[:2]:
         agent = group.coordinator()
@@ -289,11 +279,9 @@ def test_members_keep_what_they_have_while_agents_are_killed(
             kept = sum(len(before[client] & now[client]) for client in now if client != driver.client)
             assert kept >= SHARED_PARTITIONS // 2, "the others keep most of what they had"
             before = now
-    thread.join(60)
-    finish(group, writer, told, count, read)
+    finish(group, writer, writing.result(60), count, read)
     for driver in clients:
         hold(driver.client, driver.version, scenario)
-    for client, left_out in SKIPS | OPEN:
+    for client, left_out in SKIPS:
         if left_out == scenario:
-            outcome = "open" if (client, left_out) in OPEN else "not in the library"
-            hold(client, drivers[client].version, scenario, outcome)
+            hold(client, drivers[client].version, scenario, "not in the library")

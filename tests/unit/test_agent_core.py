@@ -98,6 +98,21 @@ async def test_a_broker_id_that_somebody_else_took_is_given_up() -> None:
             assert two.cluster.self_view.broker_id == 7
 
 
+async def test_agents_that_are_told_one_address_each_have_an_id_that_stays() -> None:
+    database, store = await fresh(), MemoryStore(lambda: 0)
+    async with running_core(store=store, database=database.handle(), seed=1, port=9, agent_lease_ms=60) as one:
+        assert one.cluster.self_view.broker_id == 1
+        async with running_core(store=store, database=database.handle(), seed=2, port=9, agent_lease_ms=60) as two:
+            assert two.cluster.self_view.broker_id == 1
+            for _ in range(200):
+                await asyncio.sleep(0.01)
+                if one.cluster.self_view.broker_id != 1:
+                    break
+            for _ in range(10):
+                await asyncio.sleep(0.02)
+                assert [core.cluster.self_view.broker_id for core in (one, two)] == [2, 1], "they don't take turns"
+
+
 async def test_an_older_look_at_the_topics_brings_nothing_back() -> None:
     database = await fresh()
     async with running_core(database=database.handle(), topic_poll_interval_ms=60_000) as core:

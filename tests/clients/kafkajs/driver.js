@@ -210,18 +210,37 @@ class Consuming {
   }
 }
 
-// kafkajs hands a lost connection to its caller. Sent again unchanged, an idempotent producer's batch keeps its sequence.
-async function sendUntilTaken(producer, batch) {
-  for (let attempt = 0; ; attempt++) {
+const NOTHING = 'NothingSent'
+const LOST = [
+  'KafkaJSConnectionClosedError', 'KafkaJSConnectionError', 'KafkaJSNumberOfRetriesExceeded', 'KafkaJSBrokerNotFound', NOTHING,
+]
+
+// What the retries gave up with, and of several errors the first.
+function innermost(error) {
+  while (error.cause instanceof Error || (error.errors && error.errors.length)) error = error.cause || error.errors[0]
+  return error
+}
+
+// kafkajs hands a lost connection to its caller, also as an error that it calls not retriable, where it was lost while
+// kafkajs asked for a producer id or for metadata.
+async function untilTaken(attempt) {
+  const deadline = Date.now() + WAIT_S * 1000
+  for (;;) {
     try {
-      const answers = await producer.send(batch)
-      if (answers.length || attempt === 100) return answers // it may come back with nothing where a leader was lost
+      return await attempt()
     } catch (error) {
-      if (attempt === 100 || !['KafkaJSConnectionClosedError', 'KafkaJSConnectionError', 'KafkaJSNumberOfRetriesExceeded'].includes(error.name)) throw error
-      await sleep(100)
+      if (Date.now() > deadline || !LOST.includes(innermost(error).name)) throw error
     }
+    await sleep(100)
   }
 }
+
+// Sent again unchanged, an idempotent producer's batch keeps its sequence.
+const sendUntilTaken = (producer, batch) => untilTaken(async () => {
+  const answers = await producer.send(batch)
+  if (!answers.length) throw new ClientError(NOTHING, 'a send came back with nothing')
+  return answers
+})
 
 const readers = new Map()
 const members = new Map()
@@ -293,7 +312,7 @@ const COMMANDS = {
       idempotent: request.idempotent, maxInFlightRequests: 1, allowAutoTopicCreation: false, metadataMaxAge: 1000,
       createPartitioner: () => ({ message }) => message.partition,
     })
-    await producer.connect()
+    await untilTaken(() => producer.connect())
     const began = Date.now()
     const most = Math.max(1, Math.min(perS ? 50 : 3000, Math.floor(8e6 / records.size)))
     try {
@@ -410,9 +429,7 @@ const COMMANDS = {
 }
 
 function told(error) {
-  // what the retries gave up with, and of several errors the first
-  let inner = error
-  while (inner.cause instanceof Error || (inner.errors && inner.errors.length)) inner = inner.cause || inner.errors[0]
+  const inner = innermost(error)
   return { name: inner.type || inner.name, code: Number.isInteger(inner.code) ? inner.code : null, text: inner.message }
 }
 
@@ -425,6 +442,7 @@ async function main() {
       const request = JSON.parse(line)
       answer = { ok: await COMMANDS[request.do](request) }
     } catch (error) {
+      process.stderr.write(`${error.stack}\n`)
       answer = { error: told(error) }
     }
     process.stdout.write(JSON.stringify(answer) + '\n')
