@@ -36,7 +36,9 @@ class Settings(BaseSettings):
     metadata: str | None = Field(None, description="Metadata database URL, postgresql://... or sqlite:///path.")
     kafka: str = Field("127.0.0.1:9092", description="Address of the Kafka listener.")
     http: str = Field("127.0.0.1:8080", description="Address of the HTTP port (health, metrics, Iceberg REST catalog).")
-    advertise: str | None = Field(None, description="Address told to Kafka clients; the listener's when unset.")
+    advertise: str | None = Field(
+        None, description="Address told to Kafka clients, another for each agent; the listener's when unset."
+    )
     roles: str = Field("broker,compact,export", description="Roles of this agent, by comma: broker, compact, export.")
     zone: str = Field("", description="Availability zone of this agent.")
     metadata_other_zones: bool = Field(
@@ -44,7 +46,11 @@ class Settings(BaseSettings):
         description="Name the agents of other zones too to clients of a zone; partitions are led in their zone anyway. "
         "Where off, many client libraries can't reach a group whose coordinator is in another zone.",
     )
-    broker_id: int | None = Field(None, description="Broker id; the lowest free one when unset.")
+    broker_id: int | None = Field(
+        None,
+        description="Broker id; when unset the one that the agent before had at the same advertised address, "
+        "or the lowest free one.",
+    )
 
     # S3
     s3_endpoint: str | None = Field(None, description="Endpoint of an S3-compatible store.")
