@@ -5,7 +5,9 @@ their metadata named first (main, then history, then dead letters, which are alw
 Compared per partition: rows, least and largest offset, the checksum of `schemas.row_checksum`, timestamps, headers, and in
 tables with declared columns their values, which the strict parser reads from each record; a record that fits must not be a dead
 letter, and any other one must be, unless the topic drops them. A latest table is compared with the last value per
-(partition, key) of the whole replay. Rows below the log start, whose records are gone, are left out on both sides.
+(partition, key) of the whole replay. Rows below the log start, whose records are gone, are left out on both sides. So are,
+in tables that keep every record, rows whose records key compaction has removed from the log: as far as it came, the log's
+records must be in the table, and behind that both must be equal.
 """
 
 from __future__ import annotations
@@ -13,12 +15,15 @@ from __future__ import annotations
 import json
 import urllib.error
 import urllib.request
+from array import array
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Protocol
 from urllib.parse import quote
 
 import duckdb
+import numpy as np
+import pyarrow as pa
 
 from lakehouse.duck import QueryError
 from lakehouse.query import open_lake
@@ -33,6 +38,7 @@ from schemas.settings import Settings
 HTTP_TIMEOUT_S = 30.0
 BROKEN = ("broken_batch", "decompression")
 NO_KEY = "null_key"
+KEPT = "neve_kept_offsets"
 
 
 class VerifyError(Exception):
@@ -78,39 +84,90 @@ class Pinned:
 
 def verify_topic(topic: str, *, http: str, read_log: ReadLog, settings: Settings | None = None) -> Report:
     """Compare. Raises VerifyError."""
-    names, drop, starts = _table_names(http, topic)
+    facts = _topic_facts(http, topic)
     try:
         pinned: dict[str, Pinned] = {
-            kind: _pin(http, names[kind], starts) for kind in ("main", "history", "dlq") if kind in names
+            kind: _pin(http, facts.names[kind], facts.log_starts)
+            for kind in ("main", "history", "dlq")
+            if kind in facts.names
         }
         with open_lake(http, settings) as lake:
             bytes_max = (settings or Settings()).max_decompressed_message_bytes
-            return _compare(topic, pinned, lake, read_log, bytes_max, drop=drop)
+            expected = _replayed(topic, pinned, facts, lake, read_log, bytes_max)
+            return _compare(topic, pinned, expected, lake, _rows_kept(lake, expected, _topic_facts(http, topic)))
     except (QueryError, duckdb.Error) as error:
         raise VerifyError(str(error)) from error
+
+
+@dataclass(frozen=True, slots=True)
+class TopicFacts:
+    """What an agent says of a topic's tables and its log."""
+
+    names: Mapping[str, str]
+    """kind -> table, of those that exist."""
+    drop: bool
+    """Records that don't fit are dropped."""
+    log_starts: Mapping[int, int]
+    compacted: Mapping[int, int]
+    """Partition -> below which offset key compaction may have removed records by now."""
+
+
+def _replayed(
+    topic: str,
+    pinned: Mapping[str, Pinned],
+    facts: TopicFacts,
+    lake: duckdb.DuckDBPyConnection,
+    read_log: ReadLog,
+    max_bytes: int,
+) -> dict[int, Expected]:
+    """What the tables should hold, by partition, from the log."""
+    main, history, dlq = pinned["main"], pinned.get("history"), pinned.get("dlq")
+    expected = _expected(main, history, _dead_rows(lake, dlq), drop=facts.drop)
+    for partition in facts.compacted:
+        if partition in expected:
+            expected[partition].kept = array("q")
+    first = {p: one.first for p, one in expected.items()}
+    next_ = {p: max(one.watermark, one.history_watermark) for p, one in expected.items()}
+    for partition, batches in read_log(topic, first, next_):
+        expected[partition].take(batches, max_bytes)
+    return expected
+
+
+def _rows_kept(lake: duckdb.DuckDBPyConnection, expected: Mapping[int, Expected], facts: TopicFacts) -> str:
+    """What is true of rows that the log, read before `facts`, still has records for. Raises VerifyError."""
+    below = []
+    for partition, through in sorted(facts.compacted.items()):
+        if partition in expected and expected[partition].kept is None:
+            raise VerifyError(f"key compaction began on partition {partition} while it was compared: run it again")
+        below.append(f"(_kafka_partition = {partition} AND _kafka_offset < {through})")
+    if not below:
+        return "true"
+    kept = {partition: one.kept for partition, one in expected.items() if one.kept}
+    partitions = np.concatenate(
+        [np.full(len(offsets), partition, np.int32) for partition, offsets in kept.items()] or [np.empty(0, np.int32)]
+    )
+    offsets = np.concatenate([np.frombuffer(one, np.int64) for one in kept.values()] or [np.empty(0, np.int64)])
+    lake.register(KEPT, pa.table({"kept_partition": partitions, "kept_offset": offsets}))
+    inside = f"(_kafka_partition, _kafka_offset) IN (SELECT (kept_partition, kept_offset) FROM {KEPT})"
+    return f"(NOT ({' OR '.join(below)}) OR {inside})"
 
 
 def _compare(
     topic: str,
     pinned: Mapping[str, Pinned],
+    expected: Mapping[int, Expected],
     lake: duckdb.DuckDBPyConnection,
-    read_log: ReadLog,
-    max_bytes: int,
-    *,
-    drop: bool,
+    kept: str,
 ) -> Report:
     main, history, dlq = pinned["main"], pinned.get("history"), pinned.get("dlq")
-    expected = _expected(main, history, _dead_rows(lake, dlq), drop=drop)
-    first = {p: one.first for p, one in expected.items()}
-    next_ = {p: max(one.watermark, one.history_watermark) for p, one in expected.items()}
-    for partition, batches in read_log(topic, first, next_):
-        expected[partition].take(batches, max_bytes)
-    rows = _compared(main, _tallies(lake, main), expected, lambda one: (one.main(), one.watermark))
+    rows = _compared(
+        main, _tallies(lake, main, "true" if main.latest else kept), expected, lambda one: (one.main(), one.watermark)
+    )
     if history is not None:
-        tallies = _tallies(lake, history)
+        tallies = _tallies(lake, history, kept)
         rows += _compared(history, tallies, expected, lambda one: (one.history, one.history_watermark))
     if dlq is not None:
-        tallies = _tallies(lake, dlq, _where_dead(main))
+        tallies = _tallies(lake, dlq, f"{_where_dead(main)} AND {kept}")
         rows += _compared(dlq, tallies, expected, lambda one: (one.dead_records, one.watermark))
     rows = [_unexplained(row, expected[row.partition]) if row.table == main.name else row for row in rows]
     return Report(topic, {one.name: one.snapshot_id for one in pinned.values()}, rows)
@@ -205,7 +262,9 @@ def _tallies(lake: duckdb.DuckDBPyConnection, table: Pinned, where: str = "true"
         for partition, least, largest, count, total, moments, headers in lake.execute(sql).fetchall()
     }
     if table.columns:
-        for partition, hashed in RowRules(table.columns).read(lake, f"{table.sql()} WHERE {table.compared()}"):
+        for partition, hashed in RowRules(table.columns).read(
+            lake, f"{table.sql()} WHERE {table.compared()} AND {where}"
+        ):
             found[partition].cells = (found[partition].cells + hashed) % MODULUS
     return found
 
@@ -249,14 +308,17 @@ def _pin(http: str, name: str, log_starts: Mapping[int, int]) -> Pinned:
     return Pinned(name, pinned, mark.offsets, start, "_kafka_value" in columns, latest, typed)
 
 
-def _table_names(http: str, topic: str) -> tuple[dict[str, str], bool, dict[int, int]]:
-    """kind -> table name of a topic's tables that exist; whether the topic drops records that don't fit; log starts."""
+def _topic_facts(http: str, topic: str) -> TopicFacts:
+    """What is so now. Raises VerifyError where the topic has no table yet."""
     known = [one for one in _get(http, "/v1/exports") if one["topic"] == topic]
     found = {str(one["kind"]): str(one["table"]) for one in known if one["committed_ms"] is not None}
     if "main" not in found:
         raise VerifyError(f"topic {topic!r} has no table with rows yet; {_why_not(known)}")
-    starts = {int(partition): int(start) for partition, start in known[0].get("log_starts", {}).items()}
-    return found, any(one.get("invalid") == "drop" for one in known), starts
+    log_starts, compacted = (
+        {int(partition): int(offset) for partition, offset in known[0].get(name, {}).items()}
+        for name in ("log_starts", "compacted")
+    )
+    return TopicFacts(found, any(one.get("invalid") == "drop" for one in known), log_starts, compacted)
 
 
 def _why_not(known: Sequence[Mapping[str, Any]]) -> str:

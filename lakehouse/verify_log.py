@@ -6,6 +6,7 @@ about a range of offsets is taken from the rows of the dead-letter table, and ch
 
 from __future__ import annotations
 
+from array import array
 from bisect import bisect_right
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -88,6 +89,9 @@ class Expected:
     """Offsets of broken batches that the dead letters don't have."""
     misplaced: list[str] = field(default_factory=list)
     """Records that are dead letters and fit, or don't fit and are no dead letters; the first few, in words."""
+    kept: array[int] | None = None
+    """Where the log is compacted by key: the offsets of the records that it has. Rows of tables that keep every record are
+    compared at these alone, as far as the log is compacted."""
     _newest: dict[bytes | None, tuple[int, int, int, int, int]] = field(default_factory=dict)
 
     def take(self, batches: bytes, max_bytes: int) -> None:
@@ -110,6 +114,8 @@ class Expected:
         offset, key, value = record.offset, record.key, record.value
         if offset < self.first:
             return
+        if self.kept is not None:
+            self.kept.append(offset)
         cells, moment = self.rules.cells(record), self.rules.moment_hash(record)
         headers = headers_hash(record)
         is_dead = self.dead.holds(offset)

@@ -14,6 +14,7 @@ from starlette.routing import Route
 from catalog.database import Database
 from catalog.exports import ExportStore
 from catalog.extents import ExtentStore
+from catalog.key_cleaning import KeyCleaningStore
 from catalog.sequence import ShardKey
 from catalog.topics import TopicStore
 from neve.http_faults import fault_routes
@@ -75,7 +76,9 @@ def state_app(agent: Callable[[], Agent]) -> Starlette:
         store = ExportStore(running.core.database)
         rows = await store.statuses()
         gaps = await store.gaps()
-        starts = await log_starts(running.core, [(t, p) for t, view in topics.items() for p in range(view.shards)])
+        shards = [(t, p) for t, view in topics.items() for p in range(view.shards)]
+        starts = await log_starts(running.core, shards)
+        compacted = await KeyCleaningStore(running.core.database).states(shards)
         return JSONResponse(
             [
                 {
@@ -86,6 +89,11 @@ def state_app(agent: Callable[[], Agent]) -> Starlette:
                     "status": row.status,
                     "message": row.message,
                     "log_starts": {str(p): start for (t, p), start in starts.items() if t == row.topic and start},
+                    "compacted": {
+                        str(p): state.touched_through
+                        for (t, p), state in sorted(compacted.items())
+                        if t == row.topic and state.touched_through
+                    },
                     "gaps": [
                         {"partition": gap.shard, "offset_first": gap.offset_first, "offset_next": gap.offset_next}
                         for gap in gaps

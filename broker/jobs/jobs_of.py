@@ -6,6 +6,7 @@ import random
 from collections.abc import Callable, Mapping
 
 from broker.compaction.job import CompactionJob
+from broker.compaction.keyed_open import key_compaction_job
 from broker.deletion.job import DeletionJob
 from broker.jobs.port import Job
 from broker.journal.snapshot_job import SnapshotJob
@@ -40,6 +41,20 @@ def jobs_of(
     if settings.compaction_enable:
         jobs.append(
             CompactionJob(
+                database,
+                store,
+                clock,
+                rng,
+                settings,
+                workers,
+                cluster_id=cluster_id,
+                instance=instance,
+                broker_values=broker_values,
+            )
+        )
+    if settings.key_compaction_enable:
+        jobs.append(
+            key_compaction_job(
                 database,
                 store,
                 clock,

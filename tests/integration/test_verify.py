@@ -16,18 +16,26 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse
 from starlette.routing import Mount, Route
 
+from broker.clock import SystemClock
+from broker.compaction.keyed_job import KeyCompactionJob
+from broker.compaction.keyed_open import key_compaction_job
+from broker.services import InlineWorkers
 from catalog.exports import ExportStatus, ExportStore
 from catalog.extents import ExtentStore, ShardQuery
 from catalog.iceberg.rest_app import rest_app
 from catalog.iceberg.rows import open_rows
+from catalog.key_cleaning import KeyCleaningStore
+from catalog.leases import LeaseStore
 from catalog.topics import TopicRow, TopicStore
 from lakehouse.verify import VerifyError, verify_topic
 from lakehouse.verify_report import Report
 from schemas.kafka.batch import batch_size, patch_base_offset, read_header
+from schemas.kafka.records import Record, decode_batch
 from tests.export_rig import Rig, drain, rig_of
 from tests.integration.test_exporter import QUICK, numbered
 from tests.integration.test_rest_catalog import serving
-from tests.lake_fixtures import local_settings
+from tests.keyed_world import HeldTurn
+from tests.lake_fixtures import CLUSTER_ID, local_settings
 
 
 @dataclass
@@ -36,6 +44,7 @@ class Verified:
 
     rig: Rig
     starts: dict[int, int] = field(default_factory=dict)
+    compacted: dict[int, int] = field(default_factory=dict)
 
     async def verify(self, topic: TopicRow) -> Report:
         statuses = await ExportStore(self.rig.database).statuses()
@@ -44,6 +53,8 @@ class Verified:
         marks = await ExtentStore(self.rig.database).watermarks(keys)
         self.starts = {shard: mark.log_start for (_, shard), mark in marks.items()}
         log = await self.log(topic)
+        states = await KeyCleaningStore(self.rig.database).states(keys)
+        self.compacted = {shard: state.touched_through for (_, shard), state in states.items()}
         return await asyncio.to_thread(self.blocking, topic.name, statuses, names, log)
 
     async def log(self, topic: TopicRow) -> list[tuple[int, bytes]]:
@@ -76,6 +87,7 @@ class Verified:
                         "table": one.table_name,
                         "committed_ms": one.committed_ms,
                         "log_starts": {str(shard): start for shard, start in self.starts.items() if start},
+                        "compacted": {str(shard): through for shard, through in self.compacted.items()},
                     }
                     for one in statuses
                 ]
@@ -195,6 +207,57 @@ async def test_latest_tables_equal_the_last_value_per_key(lake: Verified) -> Non
     [gone] = [row[1] for row in lake.rig.latest("state") if row[0] == 0 and row[2] == b"k2"]
     lake.rig.table("state").delete(f"_kafka_offset = {gone} AND _kafka_partition = 0")
     assert [one.difference for one in (await lake.verify(topic)).partitions if one.difference] == ["1 rows missing"]
+
+
+async def compact(rig: Rig) -> KeyCompactionJob:
+    """Turns of key compaction until nothing is left to do."""
+    settings = rig.settings.model_copy(update={"key_compaction_tail_ms": 0})
+    job = key_compaction_job(
+        rig.database, rig.store, SystemClock(), rig.rng, settings, InlineWorkers(), cluster_id=CLUSTER_ID,
+        instance="rig", broker_values=dict,
+    )  # fmt: skip
+    lease = await LeaseStore(rig.database).acquire(job.key.lease, "rig", 60_000, resume=True)
+    assert lease is not None
+    assert not await job.run_once(HeldTurn(lease))
+    return job
+
+
+async def test_compacted_logs_are_compared_with_what_they_still_hold(lake: Verified) -> None:
+    topic = await lake.rig.create("state", 2, cleanup__policy="compact", min__cleanable__dirty__ratio="0")
+    for first in (0, 3, 9):
+        await lake.rig.append(
+            topic, {0: [[*numbered(first, 8), (b"k1", None)]], 1: [numbered(first, 3)]}, headers=HEADERS
+        )
+    await drain(lake.rig.exporter())
+    before = await lake.verify(topic)
+    job = await compact(lake.rig)
+    assert job.counts.records_removed > 5
+    await lake.rig.append(topic, {0: [[(b"k1", b"again"), (b"k2", None)]]})
+    await compact(lake.rig)
+    report = await lake.verify(topic)
+    assert report.equal, report.rows()
+    assert lake.compacted == {0: 27, 1: 9}, "what isn't in the tables yet is not compacted"
+    of_history = {one.partition: one.table_rows for one in before.partitions if one.table.endswith("__history")}
+    assert of_history == {0: 27, 1: 9}
+    left = {one.partition: one.table_rows for one in report.partitions if one.table.endswith("__history")}
+    assert left == {0: 5, 1: 5}, "the rows that the log still has"
+    await drain(lake.rig.exporter())
+    await compact(lake.rig)
+    report = await lake.verify(topic)
+    assert report.equal, report.rows()
+    kept = [record.offset for _, batch in await lake.log(topic) for record in _records(batch)]
+    assert len(lake.rig.log["state"]) == 38
+    lake.rig.table("state__history").delete(f"_kafka_offset = {kept[0]} AND _kafka_partition = 0")
+    assert [one.difference for one in (await lake.verify(topic)).partitions if one.difference] == ["1 rows missing"]
+
+
+def _records(batches: bytes) -> list[Record]:
+    found, at = [], 0
+    while at < len(batches):
+        size = batch_size(batches, at)
+        found += decode_batch(batches[at : at + size])
+        at += size
+    return found
 
 
 async def test_what_can_not_be_verified_says_why(lake: Verified) -> None:
