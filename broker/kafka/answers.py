@@ -8,7 +8,7 @@ from uuid import UUID
 
 from broker.kafka.call import Buffers, Call
 from broker.kafka.messages import Message, read_request, write_response
-from broker.kafka.zones import agents_of, zone_in
+from broker.kafka.zones import agents_of, by_zone, zone_in
 from broker.services import BrokerView, Topics, TopicView
 from schemas.kafka.errors import ErrorCode
 
@@ -50,6 +50,9 @@ class Told(NamedTuple):
     """Those that it may talk to."""
     leading: tuple[int, ...]
     """The broker ids of those that it is sent to for partitions."""
+    zones: tuple[tuple[int, ...], ...]
+    """The broker ids of each zone, where agents of several are named: each has a replica of every partition, so to say,
+    which consumers may be sent to by their rack."""
     controller: int
     """Every agent does what Kafka's controller does: the one that is asked, if it is named."""
 
@@ -67,7 +70,7 @@ async def agents_told(call: Call) -> Told:
     zoned = agents_of(zone_in(call.client_id) or ("" if others else me.zone), brokers)
     named = brokers if others else zoned
     controller = me if me in named else named[0]
-    return Told(named, tuple(broker.broker_id for broker in zoned), controller.broker_id)
+    return Told(named, tuple(broker.broker_id for broker in zoned), by_zone(named), controller.broker_id)
 
 
 async def know(

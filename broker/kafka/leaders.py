@@ -51,3 +51,10 @@ class Leaders:
         else:
             self._known.move_to_end(key)
         return found
+
+    def replicas_of(
+        self, topic_id: UUID, shards: int, leading: tuple[int, ...], zones: Sequence[tuple[int, ...]]
+    ) -> list[tuple[int, ...]]:
+        """What is told as the replicas of each shard: its leader among `leading`, then its leader in each of the zones."""
+        columns = [self.of(topic_id, shards, broker_ids) for broker_ids in (leading, *zones)]
+        return [tuple(dict.fromkeys(nodes)) for nodes in zip(*columns, strict=True)]

@@ -23,6 +23,15 @@ def zone_in(client_id: str) -> str:
     return "" if found is None else found[1]
 
 
+def by_zone(brokers: Sequence[BrokerView]) -> tuple[tuple[int, ...], ...]:
+    """The broker ids of each zone, by its name; nothing where there are no two zones."""
+    zones: dict[str, list[int]] = {}
+    for broker in brokers:
+        if broker.zone:
+            zones.setdefault(broker.zone, []).append(broker.broker_id)
+    return tuple(tuple(zones[name]) for name in sorted(zones)) if len(zones) > 1 else ()
+
+
 def agents_of(zone: str, brokers: Sequence[BrokerView]) -> Sequence[BrokerView]:
     """The live agents of a client's zone, else all; all as well for a client without a zone.
 

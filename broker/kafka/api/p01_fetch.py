@@ -11,7 +11,8 @@ Deviations:
 - A request of a replica (replica id 0 or above) is refused with CLUSTER_AUTHORIZATION_FAILED on every partition.
 - The leader epoch is always 0: a request that knows a later one gets UNKNOWN_LEADER_EPOCH; diverging epochs don't exist.
 - The isolation level makes no difference: there are no transactions, so the aborted list is empty.
-- Rack ids are not looked at: every agent serves every partition.
+- A consumer in the rack of another zone is sent to the agent of that zone (as with Kafka's rack-aware replica selector),
+  where one is alive and `metadata_other_zones` is on.
 - Only whole batches are returned; Kafka fills the limits up with a part of the next one, which clients drop.
 - A partition that stands twice in a request is answered twice; Kafka answers the last of them alone.
 """
@@ -60,6 +61,8 @@ def fetch(call: Call) -> Reply:
     if any(view is None or _highest(topic) >= view.shards for topic, view in zip(request.topics, views, strict=True)):
         return _fetch_unknown(call, request)
     parts, refused = _resolve(request.topics, views, call.version)
+    if nearer := _agents_of_rack(call, request.rack_id):
+        return _send_elsewhere(call, request, views, refused, nearer)
     fetched: Sequence[FetchedPart] | None = ()
     if parts:
         fetched = _now(call, request, parts, refused)
@@ -73,6 +76,33 @@ def _views(call: Call, topics: Sequence[FetchTopic]) -> list[TopicView | None]:
     if call.version >= TOPIC_IDS_FROM:
         return [known.by_id(topic.topic_id) if topic.topic_id is not None else None for topic in topics]
     return [known.by_name(topic.name) for topic in topics]
+
+
+def _agents_of_rack(call: Call, rack: str) -> tuple[int, ...]:
+    """The broker ids of the agents that are nearer to a consumer than this one, as known here."""
+    services = call.context.services
+    if not rack or rack == services.cluster.self_view.zone or not services.settings.metadata_other_zones:
+        return ()
+    return tuple(broker.broker_id for broker in services.cluster.brokers() if broker.zone == rack)
+
+
+def _send_elsewhere(
+    call: Call, request: FetchRequest, views: Sequence[TopicView | None], refused: Refused, nearer: tuple[int, ...]
+) -> Buffers:
+    """Nothing read, and for each partition the agent to read it from."""
+    place = 0
+    topics = []
+    for topic, view in zip(request.topics, views, strict=True):
+        leaders = () if view is None else call.context.leaders.of(view.topic_id, view.shards, nearer)
+        rows = []
+        for part in topic.partitions:
+            error = refused.get(place, ErrorCode.NONE)
+            place += 1
+            call.had_error |= bool(error)
+            replica = -1 if error else leaders[part.partition]
+            rows.append(FetchedPartition(part.partition, error, -1, preferred_read_replica=replica))
+        topics.append(FetchedTopic(topic.name, topic.topic_id, rows))
+    return encode_fetch_response(call.version, topics, throttle_ms=call.throttle_ms)[0]
 
 
 def _highest(topic: FetchTopic) -> int:
@@ -132,7 +162,10 @@ async def _fetch_unknown(call: Call, request: FetchRequest) -> Buffers:
         [topic.topic_id for topic in request.topics if topic.topic_id is not None],
         shards={topic.name if topic.topic_id is None else topic.topic_id: _highest(topic) for topic in request.topics},
     )
-    parts, refused = _resolve(request.topics, _views(call, request.topics), call.version)
+    views = _views(call, request.topics)
+    parts, refused = _resolve(request.topics, views, call.version)
+    if nearer := _agents_of_rack(call, request.rack_id):
+        return _send_elsewhere(call, request, views, refused, nearer)
     return await _fetch_waiting(call, request, parts, refused)
 
 

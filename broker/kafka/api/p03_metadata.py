@@ -13,7 +13,8 @@ Deviations:
 - A topic that is created on demand is answered at once with its partitions, without UNKNOWN_TOPIC_OR_PARTITION before.
 - A topic with neither name nor id is answered with UNKNOWN_TOPIC_ID; Kafka fails the whole request.
 - Any agent serves any partition. The leader named for each is chosen by rendezvous hashing over the agents of
-  the client's zone, which spreads the load; it is also the only replica named. The leader epoch is always 0.
+  the client's zone, which spreads the load. It is the only replica named; where agents of several zones are alive, one of each
+  zone is. The leader epoch is always 0.
 - The agent that is asked names itself as the controller, or one that it names.
 """
 
@@ -30,6 +31,7 @@ from schemas.kafka.metadata import (
     NO_OPERATIONS,
     BrokerAddress,
     MetadataRequest,
+    PartitionMetadata,
     RequestedTopic,
     TopicMetadata,
     decode_metadata_request,
@@ -71,10 +73,18 @@ async def _describe(call: Call, request: MetadataRequest) -> Buffers:
             call.had_error = True
             topics.append(view if view.name is None else view._replace(operations=operations))
             continue
-        nodes = leaders.of(view.topic_id, view.shards, told.leading)
         internal = view.name in INTERNAL_TOPICS
-        topics.append(TopicMetadata(0, view.name, view.topic_id, internal, nodes, operations=operations))
+        topic = TopicMetadata(0, view.name, view.topic_id, internal, operations=operations)
+        if told.zones:
+            replicas = leaders.replicas_of(view.topic_id, view.shards, told.leading, told.zones)
+            topics.append(topic._replace(partitions=_partitions(replicas)))
+        else:
+            topics.append(topic._replace(leaders=leaders.of(view.topic_id, view.shards, told.leading)))
     return _encode(call, request, told, topics)
+
+
+def _partitions(replicas: list[tuple[int, ...]]) -> list[PartitionMetadata]:
+    return [PartitionMetadata(shard, nodes[0], replicas=nodes, in_sync=nodes) for shard, nodes in enumerate(replicas)]
 
 
 def _encode(call: Call, request: MetadataRequest, told: Told, topics: list[TopicMetadata]) -> Buffers:

@@ -4,7 +4,7 @@ A page has at most `max_request_partition_size_limit` partitions; its cursor is 
 are those of the client's zone as of now, as in Metadata.
 
 Deviations:
-- A partition has one replica: the agent that clients are sent to for it.
+- A partition has one replica, the agent that clients are sent to for it; where there are several zones, one in each.
 - The empty topic name is INVALID_TOPIC_EXCEPTION, as other bad names; Kafka says UNKNOWN_SERVER_ERROR.
 """
 
@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from broker.kafka.answers import OPERATIONS_NOT_ASKED, TOPIC_OPERATIONS, agents_told, request_of, response
+from broker.kafka.answers import OPERATIONS_NOT_ASKED, TOPIC_OPERATIONS, Told, agents_told, request_of, response
 from broker.kafka.call import Buffers, Call, Reply
 from broker.kafka.config_resources import topic_objection
 from broker.kafka.messages import Message
@@ -58,8 +58,8 @@ async def _describe(call: Call, request: Message) -> Buffers:
         views = {view.name: view for view in await services.topics.all() if view.name >= first}
     limit = min(request["response_partition_limit"], services.settings.max_request_partition_size_limit)
     pieces, after = page({name: view.shards if view else None for name, view in views.items()}, cursor, limit)
-    leading = (await agents_told(call)).leading
-    topics = [_topic(call, piece, views[piece.topic], leading) for piece in pieces]
+    told = await agents_told(call)
+    topics = [_topic(call, piece, views[piece.topic], told) for piece in pieces]
     values = {
         "throttle_time": 0,
         "topics": topics,
@@ -68,7 +68,7 @@ async def _describe(call: Call, request: Message) -> Buffers:
     return response(call, values, had_error=any(topic["error_code"] for topic in topics))
 
 
-def _topic(call: Call, piece: Piece, view: TopicView | None, leading: tuple[int, ...]) -> dict[str, Any]:
+def _topic(call: Call, piece: Piece, view: TopicView | None, agents: Told) -> dict[str, Any]:
     told: dict[str, Any] = {
         "error_code": _missing(piece.topic),
         "name": piece.topic,
@@ -78,11 +78,11 @@ def _topic(call: Call, piece: Piece, view: TopicView | None, leading: tuple[int,
     }
     if view is None or piece.shards is None:
         return told
-    leaders = call.context.leaders.of(view.topic_id, view.shards, leading)
+    replicas = call.context.leaders.replicas_of(view.topic_id, view.shards, agents.leading, agents.zones)
     return told | {
         "error_code": ErrorCode.NONE,
         "topic_id": view.topic_id,
-        "partitions": [_partition(shard, leaders[shard]) for shard in piece.shards],
+        "partitions": [_partition(shard, list(replicas[shard])) for shard in piece.shards],
     }
 
 
@@ -92,14 +92,14 @@ def _missing(name: str) -> ErrorCode:
     return ErrorCode.UNKNOWN_TOPIC_OR_PARTITION
 
 
-def _partition(shard: int, leader: int) -> dict[str, Any]:
+def _partition(shard: int, replicas: list[int]) -> dict[str, Any]:
     return {
         "error_code": ErrorCode.NONE,
         "partition_index": shard,
-        "leader_id": leader,
+        "leader_id": replicas[0],
         "leader_epoch": LEADER_EPOCH,
-        "replica_nodes": [leader],
-        "isr_nodes": [leader],
+        "replica_nodes": replicas,
+        "isr_nodes": replicas,
         "eligible_leader_replicas": [],
         "last_known_elr": [],
         "offline_replicas": [],

@@ -10,7 +10,7 @@ import pytest
 
 from broker.kafka.leaders import leaders_of
 from broker.services import BrokerView
-from tests.front_fakes import Client, Fakes, make, running, settings, versions
+from tests.front_fakes import Client, Fakes, batch, make, running, settings, versions
 
 ALL = (1, 2, 3, 4)
 SHARDS = 24
@@ -52,7 +52,13 @@ async def told(client: Client, version: int = 12) -> tuple[tuple[int, ...], tupl
     (topic,) = answer.topics
     found = tuple(part.leader_id for part in topic.partitions)
     leading = tuple(sorted(set(found)))
-    assert all(part.replica_nodes == part.isr_nodes == (part.leader_id,) for part in topic.partitions)
+    zones = [zone for zone in ((1, 3), (2,)) if set(zone) <= set(named)]
+    columns = [leaders_of(topic.topic_id, SHARDS, zone) for zone in zones] if version >= 10 and len(zones) > 1 else []
+    for number, part in enumerate(topic.partitions):
+        assert part.replica_nodes == part.isr_nodes
+        assert part.replica_nodes[0] == part.leader_id
+        if version >= 10:
+            assert set(part.replica_nodes) == {part.leader_id, *(column[number] for column in columns)}
     if version >= 10:
         assert found == leaders_of(topic.topic_id, SHARDS, leading)
     assert version < 1 or answer.controller_id in named
@@ -73,6 +79,9 @@ async def check_every_api(
     pages = await client.call(make(75, 0, topics=[{"name": "t"}], response_partition_limit=2000, cursor=None))
     (topic,) = pages.topics
     assert tuple(part.leader_id for part in topic.partitions) == leaders_of(topic.topic_id, SHARDS, leading)
+    (beside,) = (await metadata(client)).topics
+    assert [part.replica_nodes for part in topic.partitions] == [part.replica_nodes for part in beside.partitions]
+    assert all(part.isr_nodes == part.replica_nodes for part in topic.partitions)
 
 
 @pytest.mark.parametrize(("client_id", "leading"), [*HINTS, ("app", ALL), (None, ALL)])
@@ -135,3 +144,42 @@ async def test_a_coordinator_may_be_in_any_zone(client: Client, fakes: Fakes) ->
     (coordinator,) = answer.coordinators
     assert (coordinator.error_code, coordinator.node_id) == (0, 1)
     assert await told(client) == (ALL, (2,))
+
+
+async def fetch(
+    client: Client, rack: str, *, version: int = 11, partitions: tuple[int, ...] = (0, 5)
+) -> list[tuple[int, int, int]]:
+    """(partition, error, preferred replica); nothing is waited for."""
+    rows = [{"partition": number, "fetch_offset": 0, "partition_max_bytes": 1 << 20, "current_leader_epoch": -1, "last_fetched_epoch": -1} for number in partitions]  # fmt: skip
+    request = make(
+        1, version, max_wait=0, min_bytes=0, max_bytes=1 << 20, isolation_level=0, session_id=0, session_epoch=-1,
+        topics=[{"topic": "t", "partitions": rows}], forgotten_topics_data=[], rack_id=rack,
+    )  # fmt: skip
+    (topic,) = (await client.call(request)).responses
+    for part in topic.partitions:
+        assert (part.preferred_read_replica == -1) == bool(part.records or part.error_code or part.high_watermark >= 0)
+    return [(part.partition_index, int(part.error_code), part.preferred_read_replica) for part in topic.partitions]
+
+
+async def test_a_consumer_in_the_rack_of_another_zone_is_sent_there(client: Client, fakes: Fakes) -> None:
+    view = fakes.topics.live["t"]
+    fakes.log.append((view.topic, 0), memoryview(batch(3)), 3)
+    for version in (11, 12):
+        assert await fetch(client, "b", version=version) == [(0, 0, 2), (5, 0, 2)]
+        for rack in ("", "a", "nowhere"):
+            assert await fetch(client, rack, version=version) == [(0, 0, -1), (5, 0, -1)]
+    fakes.cluster.live[3] = replace(fakes.cluster.live[3], zone="b")
+    preferred = leaders_of(view.topic_id, SHARDS, (2, 4))
+    assert await fetch(client, "b", partitions=(3, 4)) == [(3, 0, preferred[3]), (4, 0, preferred[4])]
+    replicas = (await metadata(client)).topics[0].partitions
+    assert all(preferred[number] in part.replica_nodes for number, part in enumerate(replicas)), (
+        "Java looks whether it is one"
+    )
+
+
+async def test_a_partition_that_isnt_there_is_an_error_for_a_consumer_of_another_zone_too(client: Client) -> None:
+    assert await fetch(client, "b", partitions=(0, SHARDS)) == [(0, 0, 2), (SHARDS, 3, -1)]
+
+
+async def test_where_other_zones_go_unnamed_consumers_stay(strict: Client) -> None:
+    assert await fetch(strict, "b") == [(0, 0, -1), (5, 0, -1)]
