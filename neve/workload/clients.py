@@ -18,7 +18,7 @@ from neve.simulation.wire import CLASSIC, FLEXIBLE
 MIB = 1024 * 1024
 TIMEOUT_S = 10.0
 RECORDS_PER_BATCH_MAX = 40
-BEHIND_S_MAX = 1.0
+BEHIND_S_MAX = 0.1
 """A writer that was held up doesn't make up for more than this."""
 
 
