@@ -2,7 +2,8 @@
 
 Each agent claims the free slots that rendezvous hashing over the live agents gives it, and, when a client asks, any free
 slot whose preferred agent didn't take it in time. A slot with members stays where it is when agents come; an idle one is
-handed to the agent it belongs to. Owns: a slot is believed to be held no longer than its lease, counted from before the
+handed to the agent it belongs to, unless that one has just let it lie: an agent that died is in the view for as long as its
+lease runs, and a slot handed to it would have no holder. Owns: a slot is believed to be held no longer than its lease, counted from before the
 request that prolonged it; `on_gained` and `on_lost` are called once for each time a slot is held.
 """
 
@@ -28,11 +29,12 @@ GRACE_POLLS = 3
 
 @dataclass(slots=True)
 class Held:
-    """A slot of ours. `until_s` is monotonic."""
+    """A slot of ours. `until_s` and `keep_until_s` (not to be handed over before) are monotonic."""
 
     slot: int
     epoch: int
     until_s: float
+    keep_until_s: float = 0.0
 
 
 class SlotKeeper:
@@ -92,7 +94,12 @@ class SlotKeeper:
         if free:
             await self._claim(free)
         ours = frozenset(wanted)
-        surplus = [held for slot, held in sorted(self._held.items()) if slot not in ours and self._idle(slot)]
+        now_s = self._clock.monotonic()
+        surplus = [
+            held
+            for slot, held in sorted(self._held.items())
+            if slot not in ours and held.keep_until_s <= now_s and self._idle(slot)
+        ]
         if surplus:
             await self._give_back(surplus)
 
@@ -107,7 +114,7 @@ class SlotKeeper:
         if self._is_free(row):
             if self._closing or not self._may_claim(slot, row):
                 return None
-            await self._claim([slot])
+            await self._claim([slot], keep_ms=0 if self._is_mine(slot) else self._settings.agent_lease_ms)
             return self._cluster.self_view if self.held(slot) is not None else None
         assert row is not None, "a slot without a row is free"
         if row.holder == self._instance or row.host is None or row.port is None:
@@ -134,11 +141,12 @@ class SlotKeeper:
     def _is_free(self, row: SlotRow | None) -> bool:
         return row is None or not row.live
 
-    def _may_claim(self, slot: int, row: SlotRow | None) -> bool:
+    def _is_mine(self, slot: int) -> bool:
         broker_ids = [broker.broker_id for broker in self._cluster.brokers()]
-        if preferred_holder(slot, broker_ids) == self._cluster.self_view.broker_id:
-            return True
-        return row is None or row.idle_ms > GRACE_POLLS * self._settings.group_slot_poll_ms
+        return preferred_holder(slot, broker_ids) == self._cluster.self_view.broker_id
+
+    def _may_claim(self, slot: int, row: SlotRow | None) -> bool:
+        return self._is_mine(slot) or row is None or row.idle_ms > GRACE_POLLS * self._settings.group_slot_poll_ms
 
     def _lose(self, held: Held) -> None:
         if self._held.get(held.slot) is held:
@@ -165,7 +173,7 @@ class SlotKeeper:
             else:
                 held.until_s = began_s + lease_ms / 1000
 
-    async def _claim(self, slots: list[int]) -> None:
+    async def _claim(self, slots: list[int], keep_ms: int = 0) -> None:
         async with self._claiming:
             if self._closing:
                 return
@@ -176,7 +184,7 @@ class SlotKeeper:
                 return
             taken = await self._store.claim(wanted, self._instance, self._cluster.self_view.broker_id, lease_ms)
             for slot, epoch in sorted(taken.items()):
-                held = self._held[slot] = Held(slot, epoch, began_s + lease_ms / 1000)
+                held = self._held[slot] = Held(slot, epoch, began_s + lease_ms / 1000, began_s + keep_ms / 1000)
                 self._on_gained(held)
 
     async def _give_back(self, surplus: list[Held]) -> None:

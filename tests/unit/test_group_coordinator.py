@@ -103,14 +103,14 @@ class World:
         self.dead.append(number + 1)
         self.brokers[:] = [broker for broker in self.brokers if broker.broker_id != number + 1]
 
-    async def holder(self, asked: GroupCoordinator) -> GroupCoordinator:
+    async def holder(self, asked: GroupCoordinator, group: str = GROUP) -> GroupCoordinator:
         """Ask until it is settled."""
         async with asyncio.timeout(5):
             while True:
-                view = await asked.coordinator_of(GROUP)
+                view = await asked.coordinator_of(group)
                 if view is not None and view.broker_id not in self.dead:
                     agent = self.agents[view.broker_id - 1]
-                    if agent.describe(GROUP)[0] != ErrorCode.COORDINATOR_LOAD_IN_PROGRESS:
+                    if agent.describe(group)[0] != ErrorCode.COORDINATOR_LOAD_IN_PROGRESS:
                         return agent
                 await asyncio.sleep(0.02)
 
@@ -304,3 +304,17 @@ async def test_an_idle_slot_goes_to_the_agent_it_belongs_to_and_a_busy_one_stays
     await until(lambda: all(slot in second._slots for slot in theirs))
     assert await first.ask(GROUP, Heartbeat(member.member_id, 1)) == ErrorCode.NONE
     assert await world.holder(second) is first
+
+
+async def test_a_slot_is_not_handed_to_an_agent_that_let_it_lie(world: World) -> None:
+    """Dead agents stay in the view for the time of their lease: their groups must have a coordinator all that time."""
+    agent = await world.start(agent_lease_ms=900, group_slot_lease_ms=3_000)
+    world.brokers.append(BrokerView(2, "127.0.0.1", 9002, ""))  # never comes
+    group = next(f"g{n}" for n in range(100) if preferred_holder(slot_of(f"g{n}"), [1, 2]) == 2)
+    await until(lambda: len(agent._slots) < SLOTS)  # what was held before it was in the view is handed over
+    await world.holder(agent, group)
+    for _ in range(20):
+        await asyncio.sleep(0.03)
+        assert await agent.coordinator_of(group) is not None
+        assert (await agent.offsets(group))[0] in (ErrorCode.NONE, ErrorCode.COORDINATOR_LOAD_IN_PROGRESS)
+    await until(lambda: slot_of(group) not in agent._slots)  # still in the view after that long: it lives
