@@ -152,6 +152,10 @@ class Group:
         wait_for(done, lambda: f"not settled: {owned}, {self.errors()}, {look(self.agents, self.topic)}", seconds)
         return owned
 
+    def told(self) -> dict[str, Any]:
+        """What members say of themselves."""
+        return {name: driver.call("owned", member=name) for name, driver in self.members.items()}
+
     def errors(self) -> dict[str, str]:
         """What members ran into, by member."""
         return {name: driver.call("owned", member=name)["error"] for name, driver in self.members.items()}
@@ -194,7 +198,10 @@ def finish(group: Group, writer: Driver, told: dict[str, Any], count: int, read_
     """Everybody leaves once all is read; the checker judges, and committed offsets are the end."""
     group.case.sent[writer.client] = range(count)
     group.case.acknowledged.append(Runs.of(writer.client, told["runs"]))
-    wait_for(lambda: read_before + group.count() >= count, lambda: f"{read_before + group.count()} of {count} read")
+    wait_for(
+        lambda: read_before + group.count() >= count,
+        lambda: f"{read_before} + {group.told()} of {count} read, {look(group.agents, group.topic)}",
+    )
     time.sleep(1)  # commits go on
     for name in list(group.members):
         group.leave(name)
