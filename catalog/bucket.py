@@ -68,6 +68,10 @@ class BucketStore:
 
         await self._db.transact(body)
 
+    async def forget_all(self) -> None:
+        """No snapshots are made any more: deletion doesn't wait for them."""
+        await self._db.transact(lambda tx: tx.execute("DELETE FROM bucket_snapshots"))
+
     async def holds(self) -> list[tuple[str, str]]:
         """(name, reason) of what keeps deletion off."""
         rows = await self._db.snapshot(lambda tx: tx.fetch("SELECT name, reason FROM deletion_holds ORDER BY name"))

@@ -47,6 +47,8 @@ class DeletionStore:
 
         async def body(tx: Transaction) -> list[StoredObject]:
             await check(tx, lease.name, lease.epoch)
+            if await on_hold(tx):
+                return []
             rows = await tx.fetch(
                 "SELECT o.object_id, o.name, o.bytes FROM objects AS o WHERE o.extents_live = 0 AND NOT EXISTS "
                 "(SELECT 1 FROM condemned AS c WHERE c.object_id = o.object_id) ORDER BY o.object_id LIMIT $1",
@@ -66,6 +68,8 @@ class DeletionStore:
         async def body(tx: Transaction) -> list[StoredObject]:
             if lease is not None:
                 await check(tx, lease.name, lease.epoch)
+                if await on_hold(tx):
+                    return []
             await _lock_epochs(tx, found)
             kept = await _kept(tx, found)
             fresh = [one for one in found if one.object_id not in kept]
@@ -80,11 +84,17 @@ class DeletionStore:
         return [one for one in found if one.object_id not in kept]
 
     async def due(self, delay_ms: int, limit: int) -> list[StoredObject]:
-        """Objects condemned longer ago than `delay_ms`, the oldest first."""
+        """Objects condemned longer ago than `delay_ms`, the oldest first.
+
+        None while deletion is on hold; and where the bucket has snapshots of the metadata only what was condemned before the
+        newest, because a database that is built from it may refer to the others.
+        """
         rows = await self._db.snapshot(
             lambda tx: tx.fetch(
                 "SELECT c.object_id, c.name, c.bytes FROM condemned AS c WHERE c.deleted_ms IS NULL AND c.name <> '' "
-                "AND c.condemned_ms <= {now_ms} - $1 ORDER BY c.condemned_ms, c.object_id LIMIT $2",
+                "AND c.condemned_ms <= {now_ms} - $1 AND NOT EXISTS (SELECT 1 FROM deletion_holds) "
+                "AND c.condemned_ms < COALESCE((SELECT MAX(s.covers_ms) FROM bucket_snapshots AS s), 9223372036854775807) "
+                "ORDER BY c.condemned_ms, c.object_id LIMIT $2",
                 delay_ms,
                 limit,
             )
@@ -137,6 +147,11 @@ class DeletionStore:
             lambda tx: tx.fetch("SELECT COUNT(*), COALESCE(SUM(bytes), 0) FROM condemned WHERE deleted_ms IS NULL")
         )
         return int(count), int(size)
+
+
+async def on_hold(tx: Transaction) -> bool:
+    """Is deletion off until somebody has looked (`neve restore`, `neve fsck`)?"""
+    return bool(await tx.fetch("SELECT 1 FROM deletion_holds LIMIT 1"))
 
 
 async def _lock_epochs(tx: Transaction, found: Sequence[StoredObject]) -> None:

@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from catalog.database import Columns, Database, Row, Transaction
+from catalog.deletions import on_hold
 from catalog.leases import Lease, check
 from catalog.sequence import ShardKey
 
@@ -126,6 +127,8 @@ class RetainedStore:
 
         async def body(tx: Transaction) -> Trimmed:
             await check(tx, lease.name, lease.epoch)
+            if await on_hold(tx):
+                return Trimmed(0, 0, 0, False)
             rows = await tx.fetch(_BELOW, *key, limit)
             await _remove(tx, key, rows)
             through = rows[-1][0] if rows else 0

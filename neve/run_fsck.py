@@ -15,6 +15,7 @@ from broker.fsck.segments import SegmentFsck
 from broker.objects.cluster_file import read as read_cluster_file
 from broker.objects.open import open_store
 from broker.objects.port import ObjectStore
+from catalog.bucket import BucketStore
 from catalog.cluster import ClusterStore
 from catalog.database import Database
 from catalog.open import metadata_url, open_database
@@ -48,6 +49,7 @@ async def run_fsck(
                 report.join(await _tables(settings, database, store, cluster_id))
             elif tables:
                 report.notes.append("tables not checked: that needs the lake packages, pip install 'neve[lake]'")
+            await _holds(database, report, repair)
             return report
         finally:
             await database.close()
@@ -82,6 +84,20 @@ async def _cluster(store: ObjectStore, database: Database) -> str:
             "name two that belong together"
         )
     return in_database
+
+
+async def _holds(database: Database, report: Report, repair: bool) -> None:
+    """Deletion that is on hold goes on once everything is clean."""
+    bucket = BucketStore(database)
+    for name, reason in await bucket.holds():
+        if repair and report.clean:
+            report.notes.append(f"deletion goes on: the hold {name!r} is lifted")
+        else:
+            report.notes.append(
+                f"deletion is on hold ({name}): {reason}; `neve fsck --repair` lifts it when all is clean"
+            )
+    if repair and report.clean:
+        await bucket.lift()
 
 
 async def _tables(settings: Settings, database: Database, store: ObjectStore, cluster_id: str) -> Report:

@@ -31,6 +31,8 @@ CARRIED_ROWS_MAX = 3_000
 """Rows in one flush header, about 160 KiB; larger outcomes are left to a journal object."""
 CARRY_AFTER_S = 0.2
 """Fewer than that many ride along once the oldest has waited this long."""
+TOPICS_S = 0.2
+"""At least so long a round waits for the database."""
 PACKED_AT_ONCE = 256
 """Outcomes packed before others on the loop have their turn."""
 
@@ -161,21 +163,21 @@ class Journal:
     async def round(self) -> None:
         """Put what waits into the bucket; what fails is tried again by the next round."""
         try:
-            topics = await self._topics()
-            while await self._write(topics):
-                topics = []
+            while await self._write([]):
+                pass
+            # Behind the outcomes, and not for long: they must get out while the database is away.
+            async with asyncio.timeout(max(self._interval_s, TOPICS_S)):
+                topics = await topics_since(self._database, self._topics_seen)
+            if topics:
+                await self._write(topics)
             self.last_success_s = self._clock.monotonic()
-        except (ObjectStoreError, DatabaseError) as error:
+        except (ObjectStoreError, DatabaseError, TimeoutError) as error:
             log.warning("the journal could not be written, trying again", error=str(error), waiting=len(self._waiting))
 
     async def close(self) -> None:
         """The last round: whatever was committed is in the bucket when this returns, if the store takes it."""
         if self.enabled and (self._waiting or self._riding):
             await self.round()
-
-    async def _topics(self) -> list[list[object]]:
-        """Rows of topics changed since the last round that was written."""
-        return await topics_since(self._database, self._topics_seen)
 
     async def _write(self, topics: list[list[object]]) -> bool:
         """One journal object with what waits; False where nothing did."""

@@ -40,6 +40,7 @@ class SnapshotJob:
     async def run_once(self, turn: Turn) -> bool:
         """One snapshot. Raises DatabaseError, ObjectStoreError."""
         if not self._settings.snapshot_interval_ms:
+            await self._bucket.forget_all()
             return False
         head, writer = await dump(self._database, self._cluster_id)
         await turn.breathe()

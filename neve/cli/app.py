@@ -4,7 +4,21 @@ from __future__ import annotations
 
 import typer
 
-from neve.cli import agent, demo, fault, fsck, jobs, query, segment, settings, simulate, topic, verify, workload
+from neve.cli import (
+    agent,
+    demo,
+    fault,
+    fsck,
+    jobs,
+    query,
+    restore,
+    segment,
+    settings,
+    simulate,
+    topic,
+    verify,
+    workload,
+)
 
 app = typer.Typer(
     name="neve",
@@ -20,6 +34,7 @@ app.add_typer(topic.app, name="topic")
 app.command("query", short_help="Ask the tables in SQL, with DuckDB.")(query.query)
 app.command("verify", short_help="Recompute a topic from its log and its tables; compare.")(verify.verify)
 app.command("fsck", short_help="Metadata, segments and tables, checked for damage.")(fsck.fsck)
+app.command("restore", short_help="Build a lost metadata database from the bucket.")(restore.restore)
 app.command("settings", short_help="Every effective setting and where it comes from.")(settings.settings)
 app.command("simulate", short_help="The whole system under seeds, with faults, judged.")(simulate.simulate)
 app.command("workload", short_help="Writers and readers against a running cluster, judged.")(workload.workload)
