@@ -1,7 +1,8 @@
-"""Plant every bug of tests/planted/*.patch into a copy of the tree and demand that the simulation finds it.
+"""Plant every bug of tests/planted/*.patch into a copy of the tree and demand that the simulation, or a test, finds it.
 
 Fails where a bug is not found, and where a patch doesn't apply any more (then the code has changed: plant the bug anew).
-A patch begins with what it breaks, then `Profile:` (of `neve simulate`) and `Expect:` (rules, any of which counts).
+A patch begins with what it breaks, then `Profile:` (of `neve simulate`) and `Expect:` (rules, any of which counts). Where the
+simulation is not what finds it, `Test:` names a file of tests instead, and `Expect:` tests in it.
 
     python tests/planted/run.py [--seeds N] [--jobs N] [NAME ...]
 """
@@ -33,6 +34,7 @@ class Planted:
     path: Path
     profile: str
     rules: str
+    test: str = ""
 
     @classmethod
     def read(cls, path: Path) -> Planted:
@@ -41,9 +43,15 @@ class Planted:
         for line in path.read_text().split("\n--- ", 1)[0].splitlines():
             name, _, value = line.partition(": ")
             fields[name] = value.strip()
-        if not fields.get("Profile") or not fields.get("Expect"):
-            raise ValueError(f"{path.name} has no Profile: or no Expect: line")
-        return cls(path, fields["Profile"], fields["Expect"].replace(" ", ","))
+        if not (fields.get("Profile") or fields.get("Test")) or not fields.get("Expect"):
+            raise ValueError(f"{path.name} has no Profile: (or Test:), or no Expect: line")
+        return cls(path, fields.get("Profile", ""), fields["Expect"].replace(" ", ","), fields.get("Test", ""))
+
+    def command(self, seeds: int) -> list[str]:
+        """What looks for it, to be run in the patched copy."""
+        if self.test:
+            return [sys.executable, "-P", str(HERE / "hunt_tests.py"), self.test, self.rules]
+        return [sys.executable, "-P", str(HERE / "hunt.py"), self.profile, self.rules, str(seeds)]
 
 
 @dataclass(frozen=True)
@@ -58,8 +66,9 @@ class Verdict:
 
 def plant(bug: Planted, folder: Path) -> str | None:
     """Copy the tree into `folder` and break it. Returns what went wrong, or None."""
-    for package in PACKAGES:
+    for package in (*PACKAGES, *(("tests",) if bug.test else ())):
         shutil.copytree(ROOT / package, folder / package, ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.copy(ROOT / "pyproject.toml", folder)
     applied = subprocess.run(
         ["git", "apply", "--whitespace=nowarn", str(bug.path)],
         cwd=folder,
@@ -81,7 +90,7 @@ def hunt(bug: Planted, seeds: int) -> Verdict:
             return Verdict(bug.path.stem, False, time.monotonic() - began, problem)
         try:
             ran = subprocess.run(
-                [sys.executable, "-P", str(HERE / "hunt.py"), bug.profile, bug.rules, str(seeds)],
+                bug.command(seeds),
                 cwd=folder,
                 env=os.environ | {"PYTHONPATH": str(folder), "PYTHONSAFEPATH": "1", "PYTHONDONTWRITEBYTECODE": "1"},
                 capture_output=True,
