@@ -207,7 +207,7 @@ class Settings(BaseSettings):
         description="Lease of a job, renewed at a third of it: another process goes on with it this long after a crash.",
     )
     job_poll_ms: int = Field(2_000, gt=0, description="How often a process with the role compact looks for due jobs.")
-    job_turn_ms: int = Field(1_000, gt=0, description="A job works this long, then others have their turns.")
+    job_turn_ms: int = Field(250, gt=0, description="A job works this long, then others have their turns.")
     job_turn_timeout_ms: int = Field(600_000, gt=0, description="A turn that hasn't ended after this long has failed.")
     job_hold_ms: int = Field(
         60_000, gt=0, description="A job with more and more to do is given back after this long: others may take it."
@@ -232,6 +232,9 @@ class Settings(BaseSettings):
         True, description="Agents with the role compact merge small objects of records that have settled."
     )
     compaction_interval_ms: int = Field(30_000, gt=0, description="How often small objects are looked for.")
+    compaction_parallel: int = Field(
+        1, gt=0, description="Processes that merge small objects at once, each those of its share of the partitions."
+    )
     compaction_settle_ms: int = Field(
         60_000, ge=0, description="Records committed less long ago are left where they are: tail readers are at them."
     )

@@ -20,7 +20,7 @@ from broker.compaction.counts import CompactionCounts
 from broker.compaction.layout import Merge, MergedObject, lay_out
 from broker.compaction.plan import Group, MergeLimits, plan_merges
 from broker.compaction.reads import InputReader
-from broker.compaction.walk import Kind, ShardWalk
+from broker.compaction.walk import Kind, ShardWalk, Share
 from broker.ingest.flight import Ticket
 from broker.ingest.upload import Tickets
 from broker.objects.port import ObjectStore
@@ -39,6 +39,7 @@ LOOKS_MAX = 20
 """Queries for something to merge in one piece of work."""
 SWAP_ATTEMPTS = 5
 RETRY_S = 0.2
+ALL_SHARDS = Share(0, 1)
 FORGET_S = 6 * 3600.0
 
 
@@ -85,8 +86,10 @@ class Compactor:
         *,
         cluster_id: str,
         broker_values: Callable[[], Mapping[str, str]],
+        share: Share = ALL_SHARDS,
+        counts: CompactionCounts | None = None,
     ) -> None:
-        self.counts = CompactionCounts()
+        self.counts = counts or CompactionCounts()
         self._swaps = CompactionStore(database, epoch_age_max_ms=settings.epoch_age_max_ms)
         self._store = store
         self._tickets = tickets
@@ -103,7 +106,7 @@ class Compactor:
             settings.compaction_span_ms,
         )
         self._reader = InputReader(store, workers, reads_max=settings.cold_reads_max)
-        self._walk = ShardWalk(TopicStore(database), broker_values, self._limits, FORGET_S)
+        self._walk = ShardWalk(TopicStore(database), broker_values, self._limits, FORGET_S, share)
         self._left: dict[tuple[int, int], None] = {}
         """(object id, first byte) of extents that could not be read: left alone by this process."""
 

@@ -3,7 +3,7 @@
 Topics that keep their records equally long stand together, and an object is filled from such alone: what lies in one
 object then dies at about the same time, and no short-lived topic's bytes are kept by a long-lived one's.
 
-Owns: every live shard has its turn in every walk, and is looked at to its end; what needs no looking at again is left out,
+Owns: every live shard (of its share) has its turn in every walk, and is looked at to its end; what needs no looking at again is left out,
 until all of it is looked at anew (`forget_s`), because old extents may be merged over longer times than young ones.
 """
 
@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
+from typing import NamedTuple
 from uuid import UUID
 
 from broker.compaction.plan import MergeLimits, final_until
@@ -25,16 +26,29 @@ Position = tuple[int, int, int]
 """(topic, shard, offset to look at from)."""
 
 
+class Share(NamedTuple):
+    """Which part of all shards a walk is over: number 0 to `of` - 1. Walks may overlap: every swap checks its inputs."""
+
+    number: int
+    of: int
+
+
 class ShardWalk:
     """See the module. `broker_values` are the defaults of topics, by Kafka's names."""
 
     def __init__(
-        self, topics: TopicStore, broker_values: Callable[[], Mapping[str, str]], limits: MergeLimits, forget_s: float
+        self,
+        topics: TopicStore,
+        broker_values: Callable[[], Mapping[str, str]],
+        limits: MergeLimits,
+        forget_s: float,
+        share: Share,
     ) -> None:
         self._store = topics
         self._broker_values = broker_values
         self._limits = limits
         self._forget_s = forget_s
+        self._share = share
         self._forgot_s: float | None = None
         self._changed = 0
         self._topics: dict[int, TopicRow] = {}
@@ -61,7 +75,14 @@ class ShardWalk:
             self._final.clear()
         broker = self._broker_values()
         kinds = [(_kind(row, broker), row) for row in self._topics.values()]
-        self._ahead = deque(sorted((kind, (row.topic, shard)) for kind, row in kinds for shard in range(row.shards)))
+        self._ahead = deque(
+            sorted(
+                (kind, (row.topic, shard))
+                for kind, row in kinds
+                for shard in range(row.shards)
+                if (row.topic + shard) % self._share.of == self._share.number
+            )
+        )
         self._resume.clear()
         self.unfinished = False
 

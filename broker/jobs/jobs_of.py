@@ -5,8 +5,10 @@ from __future__ import annotations
 import random
 from collections.abc import Callable, Mapping
 
+from broker.compaction.counts import CompactionCounts
 from broker.compaction.job import CompactionJob
 from broker.compaction.keyed_open import key_compaction_job
+from broker.compaction.walk import Share
 from broker.deletion.job import DeletionJob
 from broker.jobs.port import Job
 from broker.journal.snapshot_job import SnapshotJob
@@ -39,7 +41,8 @@ def jobs_of(
         SnapshotJob(database, store, settings, cluster_id=cluster_id),
     ]
     if settings.compaction_enable:
-        jobs.append(
+        counts = CompactionCounts()
+        jobs += [
             CompactionJob(
                 database,
                 store,
@@ -50,8 +53,11 @@ def jobs_of(
                 cluster_id=cluster_id,
                 instance=instance,
                 broker_values=broker_values,
+                share=Share(number, settings.compaction_parallel),
+                counts=counts,
             )
-        )
+            for number in range(settings.compaction_parallel)
+        ]
     if settings.key_compaction_enable:
         jobs.append(
             key_compaction_job(

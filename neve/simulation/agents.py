@@ -25,6 +25,7 @@ from neve.simulation.loop import SimLoop
 from neve.simulation.network import SimNetwork
 from neve.simulation.profiles import Plan, stream
 from neve.simulation.store import SimStore, World
+from schemas.settings import Settings
 
 PORT = 9092
 RESTART_S = (0.1, 0.6)
@@ -149,8 +150,14 @@ class SimAgents:
             return
         slot.up = True
 
-    async def _boot(self, slot: Slot) -> None:
+    def _settings_of(self, slot: Slot) -> Settings:
+        """Agents may disagree about how many of them compact: their shares overlap then, as while a setting is changed."""
         settings = self._plan.settings
+        parallel = self._plan.compactors[self._slots.index(slot)]
+        return settings.model_copy(update={"compaction_parallel": parallel})
+
+    async def _boot(self, slot: Slot) -> None:
+        settings = self._settings_of(slot)
         limits = RetryLimits(
             attempts=settings.object_attempts,
             attempt_timeout_ms=settings.object_timeout_ms,

@@ -207,6 +207,8 @@ class Plan:
     agents: int
     settings: Settings
     skews_ms: tuple[int, ...]
+    compactors: tuple[int, ...]
+    """How many agents compact at once, as each agent believes."""
     topics: tuple[TopicPlan, ...]
     deletion: DeletionPlan
     clients: tuple[ClientPlan, ...]
@@ -238,6 +240,7 @@ def draw(seed: int, profile: Profile) -> Plan:
         agents=agents,
         settings=_settings(rng, profile, _compaction(stream(seed, profile.name, "compaction plan"), profile)),
         skews_ms=tuple(rng.choice((0, 0, -40, 700, -8000, 60_000)) for _agent in range(agents)),
+        compactors=tuple(stream(seed, profile.name, "compactors").choices((1, 1, 2), k=agents)),
         topics=_topics(rng),
         deletion=_deletion(stream(seed, profile.name, "deletion plan"), profile),
         clients=tuple(_client(rng, profile, first=at == 0) for at in range(CLIENTS)),
