@@ -74,7 +74,9 @@ def test_idempotence_over_cut_connections_and_killed_agents(tmp_path: Path, driv
         for client, written in writing.items():
             if written.done() and (error := written.exception()):
                 raise AssertionError(f"{client} gave up at {hits}") from error
-        assert all(at_work == len(cases) and connections for at_work, connections in hits), hits
+        # the first kill and what follows hit everybody; a slow machine may take so long to start the agent that some are done then
+        assert all(at_work == len(cases) and connections for at_work, connections in hits[:4]), hits
+        assert all(at_work and connections for at_work, connections in hits), hits
         for client, written in writing.items():
             cases[client].sent[client] = range(EACH)
             cases[client].acknowledged.append(Runs.of(client, written.result(120)))
