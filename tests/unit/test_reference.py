@@ -21,9 +21,9 @@ def test_reference_page_is_what_the_program_says(name: str) -> None:
 
 def test_every_neve_command_in_the_readme_exists() -> None:
     commands = set(re.findall(r"neve ([a-z]+)(?: ([a-z]+))?", (ROOT / "README.md").read_text()))
-    groups = {"topic", "segment"}
+    groups = {"topic", "segment", "fault"}
     for noun, verb in sorted(commands):
-        if noun not in {"agent", "demo", "query", "verify", "settings", "simulate", *groups}:
+        if noun not in {"agent", "demo", "query", "verify", "settings", "simulate", "workload", *groups}:
             continue
         argv = [sys.executable, "-m", "neve", noun, *([verb] if noun in groups and verb else []), "--help"]
         assert subprocess.run(argv, capture_output=True, check=False).returncode == 0, argv
