@@ -152,7 +152,7 @@ class RetainedStore:
             where = "WHERE topic = $1 AND shard = $2"
             if not locked or await tx.fetch(f"SELECT 1 FROM extents {where} LIMIT 1", *key):
                 return False
-            for table in ("producers", "shards"):
+            for table in ("producers", "key_cleaning", "shards"):
                 await tx.execute(f"DELETE FROM {table} {where}", *key)
             return True
 
