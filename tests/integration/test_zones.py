@@ -20,7 +20,8 @@ from tests.agents import AgentProcess, agent_on_folder, started
 from tests.integration.groups import SETTINGS, TIMEOUT_S, fill
 
 ZONES = ("a", "a", "b")
-PARTITIONS = 12
+PARTITIONS = 30
+"""So many that an agent without any is no chance."""
 GROUP = next(f"group-{n}" for n in range(99) if preferred_holder(slot_of(f"group-{n}"), (1, 2, 3)) == 3)
 """Coordinated in zone b."""
 _REQUESTS = re.compile(r'^neve_requests_total\{api="(\w+)",outcome="ok"\} (\S+)$', re.M)
@@ -49,6 +50,14 @@ def served(agent: AgentProcess) -> Counter[str]:
         return Counter({api: int(float(count)) for api, count in _REQUESTS.findall(answer.read().decode())})
 
 
+def bytes_fetched(agent: AgentProcess) -> int:
+    """Bytes of record batches that an agent has sent to consumers."""
+    with urllib.request.urlopen(agent.http + "/metrics", timeout=10) as answer:
+        found = re.search(r"^neve_fetched_bytes_total (\S+)$", answer.read().decode(), re.M)
+    assert found is not None
+    return int(float(found[1]))
+
+
 def produce(bootstrap: str, client_id: str, topic: str, count: int) -> list[str]:
     values = [f"value-{number}" for number in range(count)]
     errors: list[str] = []
@@ -63,9 +72,10 @@ def produce(bootstrap: str, client_id: str, topic: str, count: int) -> list[str]
     return values
 
 
-def consume(bootstrap: str, client_id: str, topic: str, count: int) -> list[str]:
+def consume(bootstrap: str, client_id: str, topic: str, count: int, rack: str = "") -> list[str]:
     """`count` values, read as a member of GROUP; they are committed."""
     config = {"group.id": GROUP, "auto.offset.reset": "earliest", "enable.auto.commit": False, "log_level": 0}
+    config |= {"client.rack": rack} if rack else {}
     consumer = Consumer(config | {"bootstrap.servers": bootstrap, "client.id": client_id})
     consumer.subscribe([topic])
     values: list[str] = []
@@ -106,7 +116,9 @@ def test_records_of_a_client_dont_cross_zones(agents: list[AgentProcess]) -> Non
     spread = leaders(seen, "t")
     assert set(spread.values()) == {1, 2}
     assert leaders(metadata(agents[1].kafka, "app|ws_az=a"), "t") == spread, "all agents say the same"
-    everybody = leaders(metadata(far, "no zone"), "t")
+    seen = metadata(far, "no zone")
+    assert sorted(seen.brokers) == [1, 2, 3]
+    everybody = leaders(seen, "t")
     assert set(everybody.values()) == {1, 2, 3}
     assert leaders(metadata(agents[0].kafka, "az=nowhere"), "t") == everybody
 
@@ -124,6 +136,15 @@ def test_records_of_a_client_dont_cross_zones(agents: list[AgentProcess]) -> Non
     values = produce(far, "app;zone=a", "u", 60)
     assert sorted(asyncio.run(consume_with_aiokafka(far, "app,zone=a", "u", len(values)))) == sorted(values)
     assert served(agents[2])["Fetch"] == before[2]["Fetch"]
+
+    before = [served(agent) for agent in agents]
+    fetched = [bytes_fetched(agent) for agent in agents]
+    fill(far, "v", [], PARTITIONS)
+    values = produce(far, "app", "v", 600)
+    assert sorted(consume(agents[0].kafka, "app", "v", len(values), rack="b")) == sorted(values)
+    assert served(agents[0])["Fetch"] > before[0]["Fetch"], "the leader is asked first"
+    assert [bytes_fetched(agent) for agent in agents[:2]] == fetched[:2], "records came from the consumer's rack alone"
+    assert bytes_fetched(agents[2]) > fetched[2]
 
     assert agents[2].terminate() == 0
     seen = metadata(agents[0].kafka, "app;zone=b")
