@@ -14,7 +14,9 @@ def workload(
         None, "--bootstrap", "-b", help="Any agent's Kafka address; --http's if unset."
     ),
     seconds: float = typer.Option(60.0, "--seconds", "-s", min=1.0, help="How long to write."),
-    rate: float = typer.Option(1000.0, "--rate", min=1.0, help="Records a second."),
+    rate: float = typer.Option(
+        1000.0, "--rate", min=1.0, help="Records a second; a writer's share of it goes to the group's topic besides."
+    ),
     writers: int = typer.Option(4, "--writers", min=1, help="Idempotent producers."),
     readers: int = typer.Option(2, "--readers", min=1, help="Consumers that each read everything."),
     members: int = typer.Option(3, "--members", min=0, help="Members of a group on a topic of its own; 0 without."),

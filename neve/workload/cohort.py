@@ -103,6 +103,7 @@ class Cohort:
                 if judging is not None:
                     await judging
                 over, self.history = self.history, following(self.history)
+                self._count(over)
                 self._hand_out()
                 judging = self._loop.create_task(self._judge(over, whole))
                 whole = whole and not self._outcome.findings
@@ -208,16 +209,20 @@ class Cohort:
 
     # Judgement
 
+    def _count(self, history: History) -> None:
+        outcome = self._outcome
+        acked, read, consumed = counts(history)
+        outcome.acked += acked
+        outcome.read += read
+        outcome.consumed += consumed
+        outcome.given_up += history.given_up
+
     async def _judge(self, history: History, whole: bool) -> None:
         """Off the loop: it takes seconds for a large round."""
         outcome = self._outcome
         verdict, again = await asyncio.to_thread(self._verdict, history, whole)
         self.ledger.carry(self.history)
         outcome.rounds += 1
-        outcome.given_up += history.given_up
-        counted = counts(history)
-        outcome.acked, outcome.read = outcome.acked + counted[0], outcome.read + counted[1]
-        outcome.consumed += counted[2]
         for rule, count in verdict.judged.items():
             outcome.judged[rule] = outcome.judged.get(rule, 0) + count
         for name, count in history.errors.items():

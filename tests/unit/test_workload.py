@@ -133,13 +133,19 @@ def corrupt(writer: Lying, item: Append) -> int:
 
 
 @pytest.mark.parametrize(
-    ("lie", "rule"), [(lose, "lost_write"), (double, "duplicate"), (misplace, "ack_offset"), (corrupt, "corrupt_batch")]
+    ("lie", "expected"),
+    [
+        (lose, {"lost_write", "unseen"}),  # as something was written behind it in its round, or not
+        (double, {"duplicate"}),
+        (misplace, {"ack_offset"}),
+        (corrupt, {"corrupt_batch"}),
+    ],
 )
-async def test_a_lie_about_one_batch_is_found(lie: Callable[[Lying, Append], int], rule: str) -> None:
+async def test_a_lie_about_one_batch_is_found(lie: Callable[[Lying, Append], int], expected: set[str]) -> None:
     fakes = Fakes(settings())
     Lying(fakes, lie)
     outcome = await worked(fakes)
-    assert rule in rules(outcome)
+    assert rules(outcome) & expected
     assert fakes.topics.live  # kept to be looked at
 
 
