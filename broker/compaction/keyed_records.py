@@ -14,6 +14,7 @@ from schemas.kafka.wire import WireError, read_varint, read_varlong, varint, var
 
 _SIGN = 1 << 63
 _MASK = (1 << 64) - 1
+_new = tuple.__new__  # a NamedTuple's own constructor costs twice as much
 
 
 class RawRecord(NamedTuple):
@@ -52,25 +53,41 @@ def scan_records(payload: bytes, count: int, last_offset_delta: int) -> list[Raw
 
 
 def _scan(payload: bytes, first: int) -> RawRecord:
-    size, body_first = read_varint(payload, first)
+    size, body_first = _varint(payload, first)
     end = body_first + size
     if size < RECORD_BYTES_MIN - 1 or end > len(payload):
         raise RecordError(
             f"a record of {size} bytes at byte {first} doesn't fit the {len(payload) - body_first} that remain"
         )
-    timestamp_delta, rest_first = read_varlong(payload, body_first + 1)
-    offset_delta, at = read_varint(payload, rest_first)
-    size, at = read_varint(payload, at)
+    at = body_first + 1
+    raw = payload[at]
+    timestamp_delta, rest_first = ((raw >> 1) ^ -(raw & 1), at + 1) if raw < 0x80 else read_varlong(payload, at)
+    offset_delta, at = _varint(payload, rest_first)
+    size, at = _varint(payload, at)
     key = None
     if size >= 0:
         key = payload[at : at + size]
         at += size
-    size, at = read_varint(payload, at)
+    size, at = _varint(payload, at)
     has_value = size >= 0
-    at = _skip_headers(payload, at + max(size, 0), end)
-    if at != end:
-        raise RecordError(f"a record ends at byte {end}, its fields at byte {at}")
-    return RawRecord(first, end, body_first, rest_first, timestamp_delta, offset_delta, key, has_value)
+    if has_value:
+        at += size
+    if at != end - 1 or payload[at]:  # else no headers, and nothing behind them
+        at = _skip_headers(payload, at, end)
+        if at != end:
+            raise RecordError(f"a record ends at byte {end}, its fields at byte {at}")
+    return _new(RawRecord, (first, end, body_first, rest_first, timestamp_delta, offset_delta, key, has_value))
+
+
+def _varint(payload: bytes, at: int) -> tuple[int, int]:
+    """The zigzag number at `at`, and where it ends. One or two bytes are the short way here."""
+    raw = payload[at] if at < len(payload) else 0x80
+    if raw < 0x80:
+        return (raw >> 1) ^ -(raw & 1), at + 1
+    if at + 1 < len(payload) and (high := payload[at + 1]) < 0x80:
+        raw = (raw & 0x7F) | high << 7
+        return (raw >> 1) ^ -(raw & 1), at + 2
+    return read_varint(payload, at)
 
 
 def _skip_headers(payload: bytes, at: int, end: int) -> int:
