@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Callable, Sequence
 
 from broker.objects.keys import check_key, folder_of
-from broker.objects.port import AlreadyExists, Buffer, NotFound, ObjectInfo
+from broker.objects.port import AlreadyExists, Buffer, NeverNow, NotFound, ObjectInfo
 
 LIST_PAGE = 1000
 
 
-class MemoryStore:
+class MemoryStore(NeverNow):
     """The object port over a dict. `now_ms` is the store's clock (Unix milliseconds)."""
 
     def __init__(self, now_ms: Callable[[], int], page: int = LIST_PAGE) -> None:
@@ -26,15 +26,6 @@ class MemoryStore:
         if if_absent and check_key(key) in self._objects:
             raise AlreadyExists(key)
         self._objects[check_key(key)] = (b"".join(parts), self._now_ms())
-
-    @property
-    def now_bytes_max(self) -> int:
-        """See the port."""
-        return 0
-
-    def put_now(self, key: str, parts: Sequence[Buffer]) -> bool:
-        """See the port: never here."""
-        return False
 
     async def get(self, key: str, start: int = 0, length: int | None = None) -> bytes:
         """See the port."""

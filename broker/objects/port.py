@@ -96,3 +96,16 @@ class ObjectStore(Protocol):
     async def close(self) -> None:
         """Release connections."""
         ...
+
+
+class NeverNow:
+    """The part of the port that stores without waiting, for stores that can't."""
+
+    @property
+    def now_bytes_max(self) -> int:
+        """See the port."""
+        return 0
+
+    def put_now(self, key: str, parts: Sequence[Buffer]) -> bool:
+        """See the port: never here."""
+        return False

@@ -18,7 +18,7 @@ from obstore.exceptions import BaseError
 from obstore.store import S3Store as Client
 
 from broker.objects.keys import check_key, folder_of
-from broker.objects.port import Buffer, Corrupt, NotFound, ObjectInfo, Refused, Unavailable
+from broker.objects.port import Buffer, Corrupt, NeverNow, NotFound, ObjectInfo, Refused, Unavailable
 from broker.objects.s3_errors import brief, failure_of, read_error, write_error
 
 if TYPE_CHECKING:
@@ -54,7 +54,7 @@ class S3Options:
         return self.endpoint is not None and self.endpoint.startswith("http://")
 
 
-class S3Store:
+class S3Store(NeverNow):
     """The object port over one bucket (below one prefix)."""
 
     def __init__(self, options: S3Options) -> None:
@@ -103,15 +103,6 @@ class S3Store:
                 await obstore.put_async(self._client, key, body, use_multipart=False)
         except _FOREIGN as error:
             raise write_error(key, str(error)) from error
-
-    @property
-    def now_bytes_max(self) -> int:
-        """See the port."""
-        return 0
-
-    def put_now(self, key: str, parts: Sequence[Buffer]) -> bool:
-        """See the port: never here."""
-        return False
 
     async def get(self, key: str, start: int = 0, length: int | None = None) -> bytes:
         """See the port."""

@@ -15,7 +15,7 @@ from typing import TypeVar
 from zlib import crc32
 
 from broker.objects.memory import MemoryStore
-from broker.objects.port import Buffer, Corrupt, ObjectInfo, ObjectStore, OutcomeUnknown, Unavailable
+from broker.objects.port import Buffer, Corrupt, NeverNow, ObjectInfo, ObjectStore, OutcomeUnknown, Unavailable
 from catalog.sqlite_statements import drive
 from neve.simulation.faults import Faults
 from neve.simulation.hosts import HOST, Host
@@ -89,7 +89,7 @@ SLOW_S = (1.0, 8.0)
 LATE_S = (0.5, 15.0)
 
 
-class SimStore:
+class SimStore(NeverNow):
     """The object port of one agent over the shared `MemoryStore`."""
 
     def __init__(self, world: World, shared: MemoryStore, latency_s: tuple[float, float] = (0.002, 0.03)) -> None:
@@ -131,15 +131,6 @@ class SimStore:
         assert crc32(b"".join(parts)) == crc32(body), "the agent changed a buffer while it was uploaded"
         if unknown:
             raise OutcomeUnknown("simulated timeout; the object was stored")
-
-    @property
-    def now_bytes_max(self) -> int:
-        """See the port."""
-        return 0
-
-    def put_now(self, key: str, parts: Sequence[Buffer]) -> bool:
-        """See the port: never here."""
-        return False
 
     async def get(self, key: str, start: int = 0, length: int | None = None) -> Buffer:
         """See the port."""
