@@ -220,7 +220,7 @@ class Settings(BaseSettings):
         0.1, gt=0, le=1, description="Share of the time that jobs work while clients need the whole CPU."
     )
     job_nice: int = Field(
-        10, ge=0, le=19, description="Niceness of the process that runs jobs. See docs/operations.md before raising it."
+        10, ge=1, le=19, description="Niceness of the process that runs jobs. See docs/operations.md before raising it."
     )
     job_retry_ms: int = Field(
         1_000, gt=0, description="First wait of a job that failed; each next one is twice as long."

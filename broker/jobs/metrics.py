@@ -62,6 +62,7 @@ def job_facts(row: JobRow, now_ms: int) -> dict[str, Any]:
         "job": row.key.name,
         "scope": row.key.scope,
         "holder": row.holder if row.lease_until_ms > now_ms else None,
+        "last_holder": row.holder or None,
         "epoch": row.epoch,
         "progress": row.progress,
         "success_age_s": None if row.last_success_ms is None else max(0, now_ms - row.last_success_ms) / 1000,
