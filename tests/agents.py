@@ -85,10 +85,17 @@ class AgentProcess:
 
     def exporter(self) -> psutil.Process | None:
         """The export child process, when it is up."""
+        return self._child_of("export_process")
+
+    def jobs(self) -> psutil.Process | None:
+        """The child process that runs jobs, when it is up."""
+        return self._child_of("broker.jobs.process")
+
+    def _child_of(self, command: str) -> psutil.Process | None:
         with contextlib.suppress(psutil.NoSuchProcess):
             for process in psutil.Process(self.pid).children(recursive=True):
                 with contextlib.suppress(psutil.NoSuchProcess, psutil.ZombieProcess):
-                    if any("export_process" in part for part in process.cmdline()):
+                    if any(command in part for part in process.cmdline()):
                         return process
         return None
 

@@ -16,7 +16,10 @@ from tests.agents import AgentProcess, agent_on_folder, started
 
 SETTINGS = {
     "NEVE_DELETION_INTERVAL_MS": "150",
-    "NEVE_DELETION_LEASE_MS": "1000",
+    "NEVE_JOB_LEASE_MS": "1000",
+    "NEVE_SNAPSHOT_INTERVAL_MS": "0",
+    "NEVE_JOB_POLL_MS": "100",
+    "NEVE_JOB_SHARE_MIN": "1",
     "NEVE_DELETION_ROWS_MAX": "5",
     "NEVE_OBJECT_DELETE_MAX": "3",
     "NEVE_OBJECT_DELETE_DELAY_MS": "600",
@@ -92,7 +95,7 @@ def create(agent: AgentProcess, topic: str, **config: str) -> None:
 
 def test_kills_while_sweeping_free_the_disk_and_lose_nothing(tmp_path: Path) -> None:
     data = tmp_path / "data"
-    agent = agent_on_folder(tmp_path, data, settings=SETTINGS)
+    agent = agent_on_folder(tmp_path, data, roles="broker,compact", settings=SETTINGS)
     with started(agent):
         create(agent, "kept")
         create(agent, "passing")
@@ -119,7 +122,7 @@ def test_clients_start_over_and_everybody_agrees_on_the_log_start(tmp_path: Path
     from typer.testing import CliRunner
 
     data = tmp_path / "data"
-    agent = agent_on_folder(tmp_path, data, settings=SETTINGS)
+    agent = agent_on_folder(tmp_path, data, roles="broker,compact", settings=SETTINGS)
     with started(agent):
         create(agent, "old", retention_ms="1")
         create(agent, "short")
