@@ -10,7 +10,7 @@ from neve.simulation.checker import RULES
 from neve.simulation.group_rules import GROUP_RULES
 from neve.simulation.invariants import INVARIANTS
 from neve.simulation.profiles import PROFILES
-from tests.planted.run import Planted, bugs, plant
+from tests.planted.run import ROOT, Planted, bugs, plant
 
 ALWAYS = [
     "acknowledge_before_commit",
@@ -32,6 +32,10 @@ def test_these_bugs_are_there() -> None:
 @pytest.mark.parametrize("bug", bugs([]), ids=lambda bug: bug.path.stem)
 def test_a_planted_bug_applies_and_names_what_exists(bug: Planted, tmp_path: Path) -> None:
     assert plant(bug, tmp_path) is None
+    if bug.test:
+        source = (ROOT / bug.test).read_text()
+        assert all(f"def {name}(" in source for name in bug.rules.split(","))
+        return
     assert bug.profile in PROFILES
     assert all(rule in (*RULES, *GROUP_RULES, *INVARIANTS) for rule in bug.rules.split(","))
 
