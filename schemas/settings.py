@@ -219,6 +219,12 @@ class Settings(BaseSettings):
     job_share_min: float = Field(
         0.1, gt=0, le=1, description="Share of the time that jobs work while clients need the whole CPU."
     )
+    job_write_share: float = Field(
+        0.02,
+        gt=0,
+        le=1,
+        description="Share of the time that jobs hold the write lock of a SQLite database, which agents wait for.",
+    )
     job_nice: int = Field(
         10, ge=1, le=19, description="Niceness of the process that runs jobs. See docs/operations.md before raising it."
     )

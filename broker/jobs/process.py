@@ -22,6 +22,7 @@ from broker.config_cache import ConfigCache
 from broker.jobs.jobs_of import jobs_of
 from broker.jobs.load import ToldLoad
 from broker.jobs.metrics import state_of
+from broker.jobs.polite_database import polite
 from broker.jobs.runner import JobRunner
 from broker.kafka.broker_configs import broker_layers, nearest_values
 from broker.objects.open import open_store
@@ -45,7 +46,7 @@ log = structlog.get_logger()
 async def run(settings: Settings, stop: asyncio.Event, signal: ToldLoad, clock: SystemClock) -> None:
     """Run jobs until `stop` is set. Raises DatabaseError, ValueError."""
     rng = random.Random(int.from_bytes(os.urandom(16), "big"))
-    database = await open_database(settings)
+    database = polite(await open_database(settings), clock, settings.job_write_share)
     store = open_store(settings, clock, rng)
     try:
         cluster_id = await _cluster_id(store, database, clock, rng)

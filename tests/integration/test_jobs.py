@@ -26,6 +26,7 @@ SETTINGS = {
     "NEVE_FLUSH_INTERVAL_MIN_MS": "0",
     "NEVE_JOB_LEASE_MS": str(round(LEASE_S * 1000)),
     "NEVE_JOB_POLL_MS": "100",
+    "NEVE_JOB_WRITE_SHARE": "1",
     "NEVE_JOB_SHARE_MIN": "1",  # whatever else runs on this machine
     "NEVE_DELETION_INTERVAL_MS": "200",
     # a turn removes one extent: there is time to kill its holder
