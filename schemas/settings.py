@@ -225,9 +225,7 @@ class Settings(BaseSettings):
         le=1,
         description="Share of the time that jobs hold the write lock of a SQLite database, which agents wait for.",
     )
-    job_nice: int = Field(
-        10, ge=1, le=19, description="Niceness of the process that runs jobs. See docs/operations.md before raising it."
-    )
+    job_nice: int = Field(19, ge=1, le=19, description="Niceness of the process that runs jobs.")
     job_retry_ms: int = Field(
         1_000, gt=0, description="First wait of a job that failed; each next one is twice as long."
     )

@@ -47,6 +47,9 @@ async def run(settings: Settings, stop: asyncio.Event, signal: ToldLoad, clock: 
     """Run jobs until `stop` is set. Raises DatabaseError, ValueError."""
     rng = random.Random(int.from_bytes(os.urandom(16), "big"))
     database = polite(await open_database(settings), clock, settings.job_write_share)
+    # Behind the opening: on Linux this is for the calling thread and those it starts from now on. The threads of SQLite stay as
+    # they are: one that holds the write lock and gets no CPU would make agents wait.
+    os.nice(settings.job_nice)
     store = open_store(settings, clock, rng)
     try:
         cluster_id = await _cluster_id(store, database, clock, rng)
@@ -113,7 +116,6 @@ def main() -> None:
     """Entry of the child process."""
     settings = Settings()
     set_up_child_logs(settings.log_level)
-    os.nice(settings.job_nice)
     clock = SystemClock()
     signal = ToldLoad(clock)
     state_file: Path | None = state_file_of(STATE_FILE_VARIABLE)
