@@ -3,8 +3,8 @@
 Each agent claims the free slots that rendezvous hashing over the live agents gives it, and, when a client asks, any free
 slot whose preferred agent didn't take it in time. A slot with members stays where it is when agents come; an idle one is
 handed to the agent it belongs to, unless that one has just let it lie: an agent that died is in the view for as long as its
-lease runs, and a slot handed to it would have no holder. Owns: a slot is believed to be held no longer than its lease, counted from before the
-request that prolonged it; `on_gained` and `on_lost` are called once for each time a slot is held.
+lease runs, and a slot handed to it would have no holder. Owns: a slot is believed to be held no longer than its lease,
+counted from before the request that prolonged it; `on_gained` and `on_lost` are called once for each time a slot is held.
 """
 
 from __future__ import annotations
@@ -114,7 +114,8 @@ class SlotKeeper:
         if self._is_free(row):
             if self._closing or not self._may_claim(slot, row):
                 return None
-            await self._claim([slot], keep_ms=0 if self._is_mine(slot) else self._settings.agent_lease_ms)
+            let_lie = row is not None and not self._is_mine(slot)
+            await self._claim([slot], keep_ms=self._settings.agent_lease_ms if let_lie else 0)
             return self._cluster.self_view if self.held(slot) is not None else None
         assert row is not None, "a slot without a row is free"
         if row.holder == self._instance or row.host is None or row.port is None:

@@ -29,6 +29,7 @@ EACH = 18_000
 PER_S = 900
 PARTITIONS = 3
 SHARED = 100_000
+CALM_S = 1.0
 SHARED_PARTITIONS = 12
 
 
@@ -140,15 +141,25 @@ class Group:
         return {name: set(driver.call("owned", member=name)["owned"]) for name, driver in self.members.items()}
 
     def settled(self, seconds: float = 60) -> dict[str, set[int]]:
-        """Wait until every partition is owned once and everybody owns some."""
+        """Wait until every partition is owned once, everybody owns some, and the coordinator, too, has been calm for a
+        while: cooperative members that give something up join again at once."""
         owned: dict[str, set[int]] = {}
+        calm_since = 0.0
 
         def done() -> bool:
-            owned.update(self.owned())
-            for name in set(owned) - set(self.members):
-                del owned[name]
-            all_owned = sorted(partition for each in owned.values() for partition in each)
-            return all_owned == list(range(self.records.partitions)) and all(owned.values())
+            nonlocal owned, calm_since
+            before, owned = owned, self.owned()
+            seen = look(self.agents, self.topic)
+            everything = list(range(self.records.partitions))
+            if (
+                seen is None
+                or seen[1:] != ("Stable", everything, len(self.members))
+                or sorted(partition for each in owned.values() for partition in each) != everything
+                or not all(owned.values())
+                or owned != before
+            ):
+                calm_since = time.monotonic()
+            return time.monotonic() - calm_since > CALM_S
 
         wait_for(done, lambda: f"not settled: {owned}, {self.errors()}, {look(self.agents, self.topic)}", seconds)
         return owned

@@ -49,7 +49,7 @@ def test_a_kept_demo_serves_until_it_is_ended_and_takes_everything_along(
     text = "".join(told)
     assert re.search(r"flights +5000 +5000 +5000 +yes", text), text
     children = psutil.Process(running.pid).children(recursive=True)
-    assert len(children) == 2, "an agent and its exporter"
+    assert len(children) == 3, "an agent, its exporter and its jobs"
     running.send_signal(number)
     running.communicate(timeout=40)
     deadline = time.monotonic() + 10

@@ -17,13 +17,14 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytest
-from confluent_kafka import Producer
+from confluent_kafka import IsolationLevel, Producer, TopicPartition
 from confluent_kafka.admin import (  # type: ignore[attr-defined]
     AdminClient,
     AlterConfigOpType,
     ConfigEntry,
     ConfigResource,
     NewTopic,
+    OffsetSpec,
     ResourceType,
 )
 
@@ -124,6 +125,19 @@ class Topic:
                 return
             time.sleep(0.05)
         raise AssertionError(f"Kafka has not cleaned through {through}")
+
+    def wait_markers(self) -> None:
+        """Until no transaction is open: its coordinator writes the marker after it has answered."""
+        at = TopicPartition(TOPIC, 0)
+
+        def latest(isolation: IsolationLevel) -> int:
+            [future] = self.admin.list_offsets({at: OffsetSpec.latest()}, isolation_level=isolation).values()  # type: ignore[no-untyped-call]
+            return int(future.result(PATIENCE_S).offset)
+
+        ends = time.monotonic() + PATIENCE_S
+        while latest(IsolationLevel.READ_COMMITTED) != latest(IsolationLevel.READ_UNCOMMITTED):
+            assert time.monotonic() < ends, "a transaction stays open"
+            time.sleep(0.05)
 
     def batches(self, below: int) -> list[tuple[BatchHeader, bytes]]:
         """Every batch of its files below an offset."""
@@ -265,3 +279,4 @@ def fill(topic: Topic, rng: random.Random) -> None:
             transactional.commit_transaction(PATIENCE_S)
         else:
             transactional.abort_transaction(PATIENCE_S)
+    topic.wait_markers()

@@ -17,6 +17,7 @@ from confluent_kafka.admin import AdminClient, ClusterMetadata  # type: ignore[a
 
 from broker.groups.slots import preferred_holder, slot_of
 from tests.agents import AgentProcess, agent_on_folder, started
+from tests.front_fakes import Client, make
 from tests.integration.groups import SETTINGS, TIMEOUT_S, fill
 
 ZONES = ("a", "a", "b")
@@ -56,6 +57,25 @@ def bytes_fetched(agent: AgentProcess) -> int:
         found = re.search(r"^neve_fetched_bytes_total (\S+)$", answer.read().decode(), re.M)
     assert found is not None
     return int(float(found[1]))
+
+
+async def coordinator(bootstrap: str) -> int:
+    """Broker id of GROUP's coordinator as an agent tells it; -1 while there is none."""
+    host, _, port = bootstrap.rpartition(":")
+    client = await Client.connect((host, int(port)))
+    try:
+        [found] = (await client.call(make(10, 4, key_type=0, coordinator_keys=[GROUP]))).coordinators
+        return int(found.node_id)
+    finally:
+        await client.close()
+
+
+def wait_for_coordinator(bootstrap: str, broker_id: int) -> None:
+    """Slots move to agents that came later when they are next looked at."""
+    deadline = time.monotonic() + TIMEOUT_S
+    while (told := asyncio.run(coordinator(bootstrap))) != broker_id:
+        assert time.monotonic() < deadline, f"the coordinator is {told}"
+        time.sleep(0.1)
 
 
 def produce(bootstrap: str, client_id: str, topic: str, count: int) -> list[str]:
@@ -122,6 +142,7 @@ def test_records_of_a_client_dont_cross_zones(agents: list[AgentProcess]) -> Non
     assert set(everybody.values()) == {1, 2, 3}
     assert leaders(metadata(agents[0].kafka, "az=nowhere"), "t") == everybody
 
+    wait_for_coordinator(far, 3)
     before = [served(agent) for agent in agents]
     values = produce(far, "app,zone=a", "t", 600)
     assert sorted(consume(far, "app,zone=a", "t", len(values))) == sorted(values)
