@@ -2,9 +2,9 @@
 
 Owns: bytes held never exceed `bytes_max` by more than the entry just added; entries own their bytes (no connection's
 receive buffer is kept alive); nothing read from the store is served before its CRC-32C has been checked, and the
-object's own header must name the object that the metadata asked for. Where a block holds a whole segment, the checksums
-of its runs are computed in a worker; else those of the batches, when their extent is first asked for. The agent's own segments go in when they are
-committed, so tail readers never GET.
+object's own header must name the object that the metadata asked for. Checksums of the runs that a block holds whole are
+computed in a worker; of others those of the batches, when their extent is first asked for. The agent's own segments go in
+when they are committed, so tail readers never GET.
 
 Two instances live in an agent: one for recent data, one, smaller and with its own bound on concurrent reads, for old
 data, so that a backfill neither starves nor flushes out the tail.
@@ -13,8 +13,9 @@ data, so that a backfill neither starves nor flushes out the tail.
 from __future__ import annotations
 
 import asyncio
+from bisect import bisect_right
 from collections import OrderedDict
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import NamedTuple, TypeGuard
 
@@ -24,12 +25,17 @@ from broker.fetch.spans import BadExtent, Span, make_span
 from broker.objects.port import Buffer, Corrupt, ObjectStore
 from broker.services import Workers
 from catalog.sequence import Extent
-from schemas.segment import PREFIX_BYTES, Segment, SegmentError, head_bytes, parse_segment
+from schemas.segment import PREFIX_BYTES, RunEntry, SegmentError, head_bytes, parse_segment
 
 BlockKey = tuple[int, int]
 """(object id, block number); own segments are one entry with block number -1."""
 
 WHOLE = -1
+HEADS_MAX = 64
+"""Objects whose runs are remembered, so that their later blocks can be checked by them, too."""
+Ranges = Sequence[tuple[int, int]]
+"""Sorted, half-open ranges of an object's bytes."""
+EVERYTHING: Ranges = ((0, 2**63),)
 
 
 class StoredObject(NamedTuple):
@@ -40,16 +46,22 @@ class StoredObject(NamedTuple):
 
 
 class Block:
-    """Bytes `[first, first + len(data))` of an object, and the extents in it that are ready to serve."""
+    """Bytes `[first, first + len(data))` of an object, where they are known to be right, and the extents in it that are
+    ready to serve."""
 
     __slots__ = ("bytes", "checked", "data", "first", "spans")
 
-    def __init__(self, data: bytearray | memoryview, first: int, *, checked: bool) -> None:
+    def __init__(self, data: bytearray | memoryview, first: int, checked: Ranges = ()) -> None:
         self.data = memoryview(data)
         self.bytes = len(data)
         self.first = first
         self.checked = checked
         self.spans: dict[int, Span] = {}
+
+    def is_right(self, extent: Extent) -> bool:
+        """True where the checksum over an extent's bytes has been computed already."""
+        at = bisect_right(self.checked, (extent.byte_first, 2**63)) - 1
+        return at >= 0 and extent.byte_first + extent.byte_length <= self.checked[at][1]
 
 
 class BlockCache:
@@ -66,6 +78,7 @@ class BlockCache:
         self._reads = asyncio.Semaphore(reads_max)
         self._blocks: OrderedDict[BlockKey, Block] = OrderedDict()
         self._loading: dict[BlockKey, asyncio.Task[Block]] = {}
+        self._runs: OrderedDict[int, tuple[RunEntry, ...]] = OrderedDict()
         self.bytes = 0
         self.hits = 0
         self.misses = 0
@@ -77,7 +90,7 @@ class BlockCache:
         The cache takes ownership: headers are patched in place when they are first read, so `data` must not be uploaded
         again afterwards.
         """
-        self._add((object_id, WHOLE), Block(data, first, checked=True))
+        self._add((object_id, WHOLE), Block(data, first, EVERYTHING))
 
     def span(self, extent: Extent) -> Span | None:
         """The extent, ready to serve, if its bytes are in memory. Raises BadExtent where they are not what they should be."""
@@ -186,12 +199,26 @@ class BlockCache:
         end = first + len(data) if len(data) < self._block_bytes else None  # a short block is the object's last
         if stored.bytes is not None and end is not None and end != stored.bytes:
             raise Corrupt(f"{stored.name} ends at byte {end}, it should have {stored.bytes}")
-        segment = _check_head(object_id, stored.name, data, stored.bytes or end) if first == 0 else None
-        block = Block(data if _writable(data) else bytearray(data), first, checked=False)
-        if segment is not None and end is not None:  # all of it is here: its runs' checksums need no loop time
-            block.checked = await self._workers.run(partial(_runs_are_right, segment, block.data))
+        if first == 0:
+            self._learn(object_id, _check_head(object_id, stored.name, data, stored.bytes or end))
+        block = Block(data if _writable(data) else bytearray(data), first)
+        runs = await self._runs_of(object_id)
+        if runs:
+            block.checked = await self._workers.run(partial(_right_runs, runs, block.data, first))
         self._add(key, block)
         return block
+
+    def _learn(self, object_id: int, runs: tuple[RunEntry, ...]) -> None:
+        self._runs[object_id] = runs
+        while len(self._runs) > HEADS_MAX:
+            self._runs.popitem(last=False)
+
+    async def _runs_of(self, object_id: int) -> tuple[RunEntry, ...]:
+        """The runs of an object, where its first block was read, or is being read."""
+        head = self._loading.get((object_id, 0))
+        if object_id not in self._runs and head is not None and head is not asyncio.current_task():
+            await asyncio.wait([head])
+        return self._runs.get(object_id, ())
 
     def _add(self, key: BlockKey, block: Block) -> None:
         before = self._blocks.pop(key, None)
@@ -227,7 +254,7 @@ class BlockCache:
             if self._blocks.get(key) is block:
                 self.bytes += len(own)
                 block.bytes += len(own)
-        span = make_span(data, extent, verify=not block.checked)
+        span = make_span(data, extent, verify=not block.is_right(extent))
         block.spans[extent.byte_first] = span
         return span
 
@@ -236,19 +263,26 @@ def _writable(data: Buffer) -> TypeGuard[bytearray | memoryview]:
     return isinstance(data, bytearray) or (isinstance(data, memoryview) and not data.readonly)
 
 
-def _check_head(object_id: int, name: str, data: Buffer, object_bytes: int | None) -> Segment | None:
-    """The object's own header, where the first block holds it all, must be whole and name the object asked for."""
+def _check_head(object_id: int, name: str, data: Buffer, object_bytes: int | None) -> tuple[RunEntry, ...]:
+    """The object's own header, where the first block holds it all, must be whole and name the object asked for. Returns its
+    runs, or none where the block is too small for it."""
     try:
         if len(data) < head_bytes(data[:PREFIX_BYTES], object_bytes):
-            return None
+            return ()
         segment = parse_segment(data, object_bytes)
     except SegmentError as error:
         raise Corrupt(f"{name}: {error}") from error
     if segment.agent_epoch << 32 | segment.sequence != object_id:
         raise Corrupt(f"{name} says it is object {segment.agent_epoch}/{segment.sequence}, not {object_id}")
-    return segment
+    return segment.runs
 
 
-def _runs_are_right(segment: Segment, data: memoryview) -> bool:
-    """Every run has the bytes it was written with. Runs in a worker; where one hasn't, each extent is looked at by itself."""
-    return all(crc32c(data[run.byte_first : run.byte_first + run.byte_length]) == run.crc for run in segment.runs)
+def _right_runs(runs: Sequence[RunEntry], data: memoryview, first: int) -> Ranges:
+    """Where runs have the bytes they were written with, among those wholly in a block that begins at `first`. Runs in a
+    worker; of others, each extent is looked at by itself."""
+    right = []
+    for run in runs:
+        at, stop = run.byte_first - first, run.byte_first - first + run.byte_length
+        if at >= 0 and stop <= len(data) and crc32c(data[at:stop]) == run.crc:
+            right.append((run.byte_first, run.byte_first + run.byte_length))
+    return sorted(right)

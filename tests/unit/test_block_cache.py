@@ -207,13 +207,17 @@ async def two_runs(store: Store, spoilt: int | None) -> tuple[StoredObject, list
     return StoredObject("c/segments/1/9"), extents
 
 
-async def test_a_whole_segment_is_checked_in_a_worker() -> None:
+def range_of(extent: Extent) -> tuple[int, int]:
+    return extent.byte_first, extent.byte_first + extent.byte_length
+
+
+async def test_the_runs_of_a_whole_segment_are_checked_in_a_worker() -> None:
     store, workers = Store(), CountingWorkers()
     stored, extents = await two_runs(store, None)
     cache = BlockCache(store, workers, bytes_max=10_000, block_bytes=1000, reads_max=2)
     for extent in extents:
         await cache.load(extent, stored)
-    assert workers.answers == [True]
+    assert workers.answers == [[range_of(extent) for extent in extents]]
     assert [value(cache, extent) for extent in extents] == [b"first", b"second"]
 
 
@@ -225,14 +229,35 @@ async def test_one_bad_run_fails_its_own_extents_alone(spoilt: int) -> None:
     with pytest.raises(BadExtent, match="CRC-32C"):
         await cache.load(extents[spoilt], stored)
     await cache.load(extents[1 - spoilt], stored)
-    assert workers.answers == [False]
+    assert workers.answers == [[range_of(extents[1 - spoilt])]]
     assert value(cache, extents[1 - spoilt]) == [b"first", b"second"][1 - spoilt]
 
 
-async def test_a_segment_in_several_blocks_is_checked_extent_by_extent() -> None:
+@pytest.mark.parametrize("order", [(0, 1), (1, 0)])
+async def test_the_runs_of_a_later_block_are_checked_in_a_worker(order: tuple[int, int]) -> None:
+    store, workers = Store(), CountingWorkers()
+    stored, extents = await two_runs(store, None)
+    cache = BlockCache(store, workers, bytes_max=10_000, block_bytes=extents[1].byte_first, reads_max=2)
+    await asyncio.gather(*(cache.load(extents[n], stored) for n in order))
+    assert workers.answers == [[range_of(extent)] for extent in extents]
+    assert [value(cache, extent) for extent in extents] == [b"first", b"second"]
+
+
+@pytest.mark.parametrize("cut", [0, 40])
+async def test_a_bad_run_in_a_later_block_or_across_two_is_found(cut: int) -> None:
     store, workers = Store(), CountingWorkers()
     stored, extents = await two_runs(store, 1)
-    cache = BlockCache(store, workers, bytes_max=10_000, block_bytes=120, reads_max=2)
+    cache = BlockCache(store, workers, bytes_max=10_000, block_bytes=extents[1].byte_first + cut, reads_max=2)
+    await cache.load(extents[0], stored)
+    with pytest.raises(BadExtent, match="CRC-32C"):
+        await cache.load(extents[1], stored)
+    assert workers.answers == [[range_of(extents[0])], []]
+
+
+async def test_where_the_head_is_not_in_one_block_extents_are_checked_by_their_batches() -> None:
+    store, workers = Store(), CountingWorkers()
+    stored, extents = await two_runs(store, 1)
+    cache = BlockCache(store, workers, bytes_max=10_000, block_bytes=80, reads_max=2)
     await cache.load(extents[0], stored)
     with pytest.raises(BadExtent, match="CRC-32C"):
         await cache.load(extents[1], stored)
