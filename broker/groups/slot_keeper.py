@@ -114,8 +114,7 @@ class SlotKeeper:
         if self._is_free(row):
             if self._closing or not self._may_claim(slot, row):
                 return None
-            let_lie = row is not None and not self._is_mine(slot)
-            await self._claim([slot], keep_ms=self._settings.agent_lease_ms if let_lie else 0)
+            await self._claim([slot], keep_ms=0 if self._is_mine(slot) else self._settings.agent_lease_ms)
             return self._cluster.self_view if self.held(slot) is not None else None
         assert row is not None, "a slot without a row is free"
         if row.holder == self._instance or row.host is None or row.port is None:
